@@ -1,0 +1,155 @@
+package state
+
+import (
+	"encoding/json"
+	"net/netip"
+)
+
+// Version is the version of every schema of this package that this program writes, and the newest
+// that it reads.
+const Version = 1
+
+// Lease is lease.json: the subnets of this node, and how it is reached.
+type Lease struct {
+	Version  int                `json:"version"`
+	Node     string             `json:"node"`
+	Network  Pair[netip.Prefix] `json:"network"` // of the whole cluster
+	Subnet   Pair[netip.Prefix] `json:"subnet"`  // this node's, masked: 10.244.1.0/24
+	PublicIP Pair[netip.Addr]   `json:"publicIP"`
+	// Interface is the one whose address PublicIP is, unless the administrator set another.
+	Interface Interface `json:"interface"`
+	// Backend is the backend chosen, with every setting filled in.
+	Backend Backend `json:"backend"`
+	// IPMasq: traffic from pods to outside the network is masqueraded (by masq-sync).
+	IPMasq bool `json:"ipMasq"`
+}
+
+// Interface is the uplink that carries traffic between nodes.
+type Interface struct {
+	Name string           `json:"name"`
+	MTU  int              `json:"mtu"` // bytes
+	IP   Pair[netip.Addr] `json:"ip"`  // its own addresses, the outer source of tunnelled packets
+}
+
+// Backend is the Backend object of net-conf.json with defaults filled in. Only the keys of its Type
+// have a meaning.
+type Backend struct {
+	Type string `json:"type"` // vxlan, host-gw, udp, wireguard, ipip, alloc, extension; lower case
+	// vxlan
+	VNI           int  `json:"vni,omitempty"`
+	Port          int  `json:"port,omitempty"` // UDP; also of udp
+	MTU           int  `json:"mtu,omitempty"`  // of the outer interface, bytes; 0: the interface's
+	GBP           bool `json:"gbp,omitempty"`
+	Learning      bool `json:"learning,omitempty"`
+	DirectRouting bool `json:"directRouting,omitempty"` // also of ipip
+	// Raw is the Backend object as the administrator wrote it, for the keys of other types.
+	Raw json.RawMessage `json:"raw,omitempty"`
+}
+
+// Peer is peers/NODE.json: another node, as its own subnet-lease published it.
+type Peer struct {
+	Version  int                `json:"version"`
+	Node     string             `json:"node"`
+	Subnet   Pair[netip.Prefix] `json:"subnet"`
+	PublicIP Pair[netip.Addr]   `json:"publicIP"`
+	Backend  Published          `json:"backend"`
+}
+
+// Published is what a node tells the others about its end of the tunnel, in flannel's form.
+type Published struct {
+	Type string `json:"type"` // backend type
+	// Data and DataV6 are flannel's backend-data for each family, such as
+	// {"VNI":1,"VtepMAC":"aa:bb:cc:dd:ee:ff"}; null for host-gw.
+	Data   json.RawMessage `json:"data,omitempty"`
+	DataV6 json.RawMessage `json:"dataV6,omitempty"`
+}
+
+// VXLANData is flannel's backend-data of a vxlan node.
+type VXLANData struct {
+	VNI     int    `json:"VNI"`
+	VtepMAC string `json:"VtepMAC"` // aa:bb:cc:dd:ee:ff
+}
+
+// PeersSynced is peers/.synced: a full listing of the store stands behind the directory.
+type PeersSynced struct {
+	Version int    `json:"version"`
+	Store   string `json:"store"` // URL, without credentials
+}
+
+// BackendInput is <backend>.json, the input of that backend's setup tool. It is there only while that
+// backend is chosen.
+type BackendInput struct {
+	Version   int                `json:"version"`
+	Node      string             `json:"node"`
+	Backend   Backend            `json:"backend"`
+	Subnet    Pair[netip.Prefix] `json:"subnet"`
+	PublicIP  Pair[netip.Addr]   `json:"publicIP"`
+	Interface Interface          `json:"interface"`
+	// Previous is what this node published before, so that a MAC address survives a reboot.
+	Previous Published `json:"previous,omitzero"`
+}
+
+// Link is link.json: the device between the nodes, as the backend's setup tool left it.
+type Link struct {
+	Version int `json:"version"`
+	// Device is the device that routes to peers use, per family: flannel.1, or the uplink for host-gw.
+	Device Pair[Device] `json:"device"`
+	// Uplink is the interface below the tunnel, used for direct routes; for host-gw it is Device.
+	Uplink string `json:"uplink"`
+	// MTU is what pods' interfaces must have, bytes: the smallest of the families in use.
+	MTU int `json:"mtu"`
+	// DirectRouting: peers on the uplink's own link are routed without the tunnel.
+	DirectRouting bool `json:"directRouting,omitempty"`
+	// Publish is what subnet-lease tells the other nodes.
+	Publish Published `json:"publish"`
+}
+
+// Device is a network device of link.json.
+type Device struct {
+	Name string `json:"name"`
+	MTU  int    `json:"mtu"` // bytes
+	// VNI and VtepMAC are set for vxlan.
+	VNI     int    `json:"vni,omitempty"`
+	VtepMAC string `json:"vtepMAC,omitempty"`
+}
+
+// Routes is routes.json: what route-sync has programmed.
+type Routes struct {
+	Version int `json:"version"`
+	// Peers counts the peers whose every entry is in the kernel.
+	Peers int `json:"peers"`
+	// LeftOut are the peers that are not programmed, by node, with the reason.
+	LeftOut map[string]string `json:"leftOut,omitempty"`
+	// Repaired counts the entries that had to be put back since the program started.
+	Repaired int `json:"repaired"`
+	// LastRepair is the text of the last operation that put something back.
+	LastRepair string `json:"lastRepair,omitempty"`
+}
+
+// Endpoint is endpoints/<container>-<if>.json: one interface of one pod of this node.
+type Endpoint struct {
+	Version     int              `json:"version"`
+	ContainerID string           `json:"containerID"`
+	Interface   string           `json:"interface"` // inside the pod: eth0
+	Namespace   string           `json:"namespace,omitempty"`
+	Pod         string           `json:"pod,omitempty"`
+	UID         string           `json:"uid,omitempty"`
+	IP          Pair[netip.Addr] `json:"ip"`
+	HostVeth    string           `json:"hostVeth,omitempty"`
+	Netns       string           `json:"netns,omitempty"`
+}
+
+// Stage is supervisor/<stage>.json: what the supervisor knows of one stage.
+type Stage struct {
+	Version int    `json:"version"`
+	Stage   string `json:"stage"`
+	State   string `json:"state"` // waiting, starting, running, ready, done, backoff, held, stopping, masked
+	PID     int    `json:"pid,omitempty"`
+	Runs    int    `json:"runs"`
+	// LastExit is how the last run ended, such as "0", "75 (try again later)" or "signal: killed".
+	LastExit   string   `json:"lastExit,omitempty"`
+	LastReason string   `json:"lastReason,omitempty"` // why it was run last: "link.json changed"
+	NextRetry  string   `json:"nextRetry,omitempty"`  // RFC 3339
+	WaitsFor   []string `json:"waitsFor,omitempty"`   // files that do not exist, or the stage it conflicts with
+	Since      string   `json:"since,omitempty"`      // RFC 3339, of State
+}

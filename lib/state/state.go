@@ -1,0 +1,67 @@
+// Package state owns every file that towpath's programs talk through: its name, schema, version,
+// producer and consumers. No other code joins paths under the run directory. docs/FILES.md is
+// generated from Registry.
+package state
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// DefaultRunDir is where the files are on a node.
+const DefaultRunDir = "/run/towpath"
+
+// Dir is a run directory.
+type Dir string
+
+func (d Dir) path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+// Lease is the path of lease.json.
+func (d Dir) Lease() string { return d.path("lease.json") }
+
+// Peers is the directory of the peers' files.
+func (d Dir) Peers() string { return d.path("peers") }
+
+// Peer is the path of one peer's file.
+func (d Dir) Peer(node string) string { return d.path("peers", node+".json") }
+
+// PeersSynced is the path of the mark that the peers' directory is whole.
+func (d Dir) PeersSynced() string { return d.path("peers", ".synced") }
+
+// Backend is the path of the input of a backend's setup tool: vxlan.json for "vxlan".
+func (d Dir) Backend(backend string) string { return d.path(backend + ".json") }
+
+// Link is the path of link.json.
+func (d Dir) Link() string { return d.path("link.json") }
+
+// Routes is the path of routes.json.
+func (d Dir) Routes() string { return d.path("routes.json") }
+
+// SubnetEnv is the path of subnet.env.
+func (d Dir) SubnetEnv() string { return d.path("subnet.env") }
+
+// Endpoints is the directory of the endpoint files.
+func (d Dir) Endpoints() string { return d.path("endpoints") }
+
+// Endpoint is the path of one endpoint's file.
+func (d Dir) Endpoint(containerID, ifname string) string {
+	return d.path("endpoints", containerID+"-"+ifname+".json")
+}
+
+// Supervisor is the directory of the supervisor's files.
+func (d Dir) Supervisor() string { return d.path("supervisor") }
+
+// Stage is the path of one stage's file.
+func (d Dir) Stage(stage string) string { return d.path("supervisor", stage+".json") }
+
+// Lock is the path of a program's lock file.
+func (d Dir) Lock(program string) string { return d.path("lock", program) }
+
+// NodeOfPeer is the node whose file in peers/ has the given base name; ok is false for names that
+// are no peer's (temporary files, .synced).
+func NodeOfPeer(name string) (node string, ok bool) {
+	node, ok = strings.CutSuffix(filepath.Base(name), ".json")
+	return node, ok && node != "" && !strings.HasPrefix(node, ".")
+}

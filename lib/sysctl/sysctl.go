@@ -1,0 +1,52 @@
+// Package sysctl reads and sets kernel parameters of the network namespace that the process is in.
+package sysctl
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/plan"
+)
+
+// Root is where the kernel's parameters are mounted.
+const Root = "/proc/sys"
+
+// Get returns the value of a parameter named by its path below /proc/sys, such as
+// "net/ipv4/ip_forward", without the newline. A missing parameter is fs.ErrNotExist.
+func Get(name string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(Root, name))
+	if err != nil {
+		return "", fmt.Errorf("read sysctl %s: %w", name, err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// Set writes a parameter.
+func Set(name, value string) error {
+	if err := os.WriteFile(filepath.Join(Root, name), []byte(value), 0o644); err != nil {
+		return exit.WithHint(fmt.Errorf("set sysctl %s=%s: %w", name, value, err),
+			"in a container /proc/sys may be read-only: set it on the host, or mount it writable")
+	}
+	return nil
+}
+
+// Want returns the operation that makes the parameter have the value, or nil when it has it.
+// Its text is that of sysctl(8): "sysctl -w net/ipv4/ip_forward=1" (slashes, since names of
+// interfaces hold dots).
+func Want(name, value string) (plan.Op, error) {
+	have, err := Get(name)
+	if err != nil {
+		return nil, err
+	}
+	if have == value {
+		return nil, nil //nolint:nilnil // no operation is the answer "nothing to do"
+	}
+	return plan.Func{
+		Text: fmt.Sprintf("sysctl -w %s=%s", name, value),
+		Run:  func(context.Context) error { return Set(name, value) },
+	}, nil
+}

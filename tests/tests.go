@@ -1,0 +1,2 @@
+// Package tests holds what spans several programs.
+package tests
