@@ -5,16 +5,18 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 )
 
-// nodeName is what Kubernetes allows as the name of a Node (RFC 1123 subdomain); it also keeps a
-// name from leaving its directory.
-var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
-
-// CheckNodeName says what is wrong with the name of a node.
+// CheckNodeName says what is wrong with the name of a node: it must be what Kubernetes allows as the
+// name of a Node (RFC 1123 subdomain), which also keeps it from leaving its directory. It is no
+// regular expression because compiling that one takes 0.5 ms of each start of the CNI plugin.
 func CheckNodeName(name string) error {
-	if !nodeName.MatchString(name) {
+	alphanumeric := func(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+	ok := 0 < len(name) && len(name) <= 253 && alphanumeric(name[0]) && alphanumeric(name[len(name)-1])
+	for i := range len(name) {
+		ok = ok && (alphanumeric(name[i]) || name[i] == '-' || name[i] == '.')
+	}
+	if !ok {
 		return fmt.Errorf("%q is no node name (lower-case letters, digits, '-' and '.', at most 253)", name)
 	}
 	return nil
