@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# Nodes and pods of the demo: namespaces, and the commands an administrator and kubelet would run.
+declare -A node_pid node_ip supervisor pod_ip pod_node
+store=file:$work/store
+
+title() { printf '\n\n== %s\n\n' "$*"; }
+
+# underlay makes the network between the nodes: a bridge that is also the world outside.
+underlay() {
+	mount -t tmpfs tmpfs $work
+	mkdir -p $work/etc/{upper,work} $work/var/{upper,work} $work/store
+	# /etc and /var/lib as they are, with what is written to them kept here.
+	mount -t overlay overlay -o lowerdir=/etc,upperdir=$work/etc/upper,workdir=$work/etc/work /etc
+	mount -t overlay overlay -o lowerdir=/var/lib,upperdir=$work/var/upper,workdir=$work/var/work /var/lib
+	mount -t tmpfs tmpfs /run
+	mkdir -p /etc/cni/net.d /etc/towpath /var/lib/cni
+	ip link set lo up
+	ip link add underlay type bridge
+	ip addr add 192.168.100.1/24 dev underlay
+	ip link set underlay up
+	pod --name outside --listen 192.168.100.1:80 >$work/outside.log 2>&1 &
+}
+
+# node NAME IP: a network namespace with an uplink, and a mount namespace in which /run, /etc/cni and
+# /var/lib/cni are its own.
+node() {
+	ip netns add "$1"
+	ip link add "up-$1" type veth peer name eth0 netns "$1"
+	ip link set "up-$1" master underlay up
+	# shellcheck disable=SC2016 # the inner shell expands
+	ip netns exec "$1" unshare --mount --propagation private bash -c '
+		for d in /run /etc/cni /var/lib/cni; do mount -t tmpfs tmpfs $d; done
+		mkdir -p /etc/cni/net.d /run/netns
+		exec sleep infinity' &
+	node_pid[$1]=$!
+	node_ip[$1]=$2
+	echo $! >"$work/$1.pid"
+	until on "$1" test -d /run/netns -a -d /etc/cni/net.d 2>/dev/null; do wait_ms 10; done
+	on "$1" ip link set lo up
+	on "$1" ip addr add "$2/24" dev eth0
+	on "$1" ip link set eth0 up
+	on "$1" ip route add default via 192.168.100.1
+}
+
+on() { nsenter -t "${node_pid[$1]}" -m -n --wd="$PWD" -- "${@:2}"; }
+
+exec {tick}<> <(:) # nothing ever comes through it, so that read -t waits without a process
+wait_ms() { read -rt "$(printf '0.%03d' "$1")" -u "$tick" || true; }
+
+supervise() {
+	TOWPATH_NODE=$1 TOWPATH_STORE=$store nsenter -t "${node_pid[$1]}" -m -n --wd="$PWD" -- \
+		towpath supervise --stages packaging/stages.d >>"$work/$1.log" 2>&1 &
+	supervisor[$1]=$!
+}
+
+ready() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		on "$1" test -e /etc/cni/net.d/10-towpath.conflist && return
+		wait_ms 50
+	done
+	echo "demo: $1 is not ready after 30 s" >&2
+	on "$1" towpath status --stages packaging/stages.d >&2 || true
+	return 1
+}
+
+# pod NODE NAMESPACE NAME [CAPABILITIES]: what kubelet's runtime does, then a small web server in it.
+pod() {
+	local name=$2-$3
+	on "$1" ip netns add "$name"
+	on "$1" ip netns exec "$name" ip link set lo up
+	pod_ip["$2/$3"]=$(CNI_PATH=$PWD/bin CAP_ARGS=${4:-} \
+		CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAMESPACE=$2;K8S_POD_NAME=$3;K8S_POD_UID=$name" \
+		on "$1" cnitool add cbr0 "/run/netns/$name" | jq -r '.ips[0].address | sub("/.*"; "")')
+	pod_node["$2/$3"]=$1
+	on "$1" ip netns exec "$name" pod --name "$2/$3" >"$work/$name.log" 2>&1 &
+}
+
+in_pod() { on "${pod_node[$1]}" ip netns exec "${1/\//-}" "${@:2}"; }
+
+pods() {
+	local p
+	printf '%-12s %-12s %-14s %s\n' NAMESPACE NAME IP NODE
+	for p in dev/pod1 prod/pod1 prod/pod-busybox kube-system/coredns; do
+		printf '%-12s %-12s %-14s %s\n' "${p%/*}" "${p#*/}" "${pod_ip[$p]}" "${pod_node[$p]}"
+	done
+}
