@@ -1,0 +1,119 @@
+//go:build netns
+
+package tests
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// backends are the configurations that the pipeline tests run with: the setup tool of each, and its
+// net-conf.json.
+var backends = []struct{ name, setup, netConf, addressA, addressB string }{
+	{"vxlan", "vxlan-setup", `{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}`, "192.168.7.1/24", "192.168.7.2/24"},
+	{"vxlan-direct", "vxlan-setup", `{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "DirectRouting": true}}`, "192.168.7.1/24", "192.168.7.2/24"},
+	{"host-gw", "hostgw-setup", `{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw"}}`, "192.168.7.1/24", "192.168.7.2/24"},
+	{
+		"vxlan dual stack", "vxlan-setup",
+		`{"EnableIPv6": true, "Network": "10.244.0.0/16", "IPv6Network": "fd00:10:244::/56", "Backend": {"Type": "vxlan"}}`,
+		"192.168.7.1/24 fd00:7::1/64", "192.168.7.2/24 fd00:7::2/64",
+	},
+	{
+		"vxlan IPv6 only", "vxlan-setup",
+		`{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00:10:244::/56", "Backend": {"Type": "vxlan"}}`,
+		"fd00:7::1/64", "fd00:7::2/64",
+	},
+}
+
+// TestByHand runs every program once on two nodes, in order and with no supervisor; then again, when
+// nothing may be left to do; then down in reverse order, when the kernel must be as it was.
+func TestByHand(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			store := filepath.Join(t.TempDir(), "store")
+			a := newNode(t, "a", b.addressA, b.netConf, store)
+			z := newNode(t, "z", b.addressB, b.netConf, store)
+			join(a, z)
+			steps := []string{"subnet-lease", b.setup, "subnet-lease", "masq-sync", "route-sync", "cni-bridge"}
+			before := map[*node]string{a: a.kernel(), z: z.kernel()}
+			for _, n := range []*node{a, z, a, z} { // a learns of z in its second turn
+				for _, s := range steps {
+					n.must(s, "apply")
+				}
+			}
+			for _, n := range []*node{a, z} {
+				for _, s := range steps {
+					for _, verb := range []string{"plan", "apply"} {
+						if out := n.must(s, verb); out != "" {
+							t.Errorf("%s: %s %s once more: not empty:\n%s", n.name, s, verb, out)
+						}
+					}
+				}
+			}
+			reach(t, a, z)
+			for i := len(steps) - 1; i >= 0; i-- {
+				for _, n := range []*node{a, z} {
+					n.must(steps[i], "down")
+				}
+			}
+			for _, n := range []*node{a, z} {
+				if diff := cmp.Diff(before[n], n.kernel()); diff != "" {
+					t.Errorf("%s: the kernel is not as it began (-before +after):\n%s", n.name, diff)
+				}
+				left, _ := filepath.Glob(string(n.run) + "/*.json")
+				conf, _ := os.ReadDir(n.confDir)
+				if len(left)+len(conf) > 0 {
+					t.Errorf("%s: files left: %s %v", n.name, left, conf)
+				}
+			}
+		})
+	}
+}
+
+// join connects the uplinks of two nodes with a bridge in the test's own namespace.
+func join(a, z *node) {
+	const bridge = "underlay"
+	t := a.t
+	run(t, "ip", "link", "add", bridge, "type", "bridge")
+	t.Cleanup(func() { run(t, "ip", "link", "del", bridge) })
+	run(t, "ip", "link", "set", bridge, "up")
+	for _, n := range []*node{a, z} {
+		run(t, "ip", "link", "set", "up-"+n.name, "master", bridge)
+	}
+}
+
+// reach pings, over the pipeline, between addresses out of the nodes' subnets, put on lo as if a pod
+// had them.
+func reach(t *testing.T, a, z *node) {
+	t.Helper()
+	pod := map[*node][]string{}
+	for i, n := range []*node{a, z} {
+		lease := read(t, n.run.Lease())
+		for _, p := range []string{
+			fmt.Sprintf("10.244.%d.9/32", i), fmt.Sprintf("fd00:10:244:%x::9/128", i),
+		} {
+			if prefix := strings.TrimSuffix(p[:strings.LastIndexAny(p, ".:")], ":"); strings.Contains(lease, prefix+".") || strings.Contains(lease, prefix+":") {
+				n.Run("ip", "addr", "add", p, "dev", "lo")
+				pod[n] = append(pod[n], strings.SplitN(p, "/", 2)[0])
+			}
+		}
+		if len(pod[n]) == 0 {
+			t.Fatalf("%s: no subnet of the pattern in %s", n.name, lease)
+		}
+	}
+	for i, to := range pod[z] {
+		if out, err := a.Try("ping", "-c2", "-i0.1", "-W2", "-I", pod[a][i], to); err != nil {
+			t.Errorf("ping %s from %s: %v\n%s", to, pod[a][i], err, out)
+		}
+	}
+	for n, addresses := range pod {
+		for _, addr := range addresses {
+			n.Run("ip", "addr", "del", addr, "dev", "lo")
+		}
+	}
+}
