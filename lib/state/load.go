@@ -134,7 +134,7 @@ func Decode(data []byte, v any) error {
 	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
-		if syntax.Offset >= int64(len(data)) {
+		if syntax.Error() == "unexpected end of JSON input" {
 			return errors.New("JSON ends too early: the file is truncated")
 		}
 		line := 1 + bytes.Count(data[:syntax.Offset], []byte("\n"))

@@ -42,7 +42,8 @@ type Backend struct {
 	GBP           bool `json:"gbp,omitempty"`
 	Learning      bool `json:"learning,omitempty"`
 	DirectRouting bool `json:"directRouting,omitempty"` // also of ipip
-	// Raw is the Backend object as the administrator wrote it, for the keys of other types.
+	// Raw is the Backend object with every default filled in and flannel's spelling of the keys, for the
+	// keys of other types. It may hold secrets, so lease.json leaves it out.
 	Raw json.RawMessage `json:"raw,omitempty"`
 }
 
