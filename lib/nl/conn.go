@@ -70,7 +70,10 @@ func kernelError(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("%s: %w", what, err)
+	return refused(fmt.Errorf("%s: %w", what, err))
+}
+
+func refused(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		return exit.WithHint(&exit.Error{Code: exit.NoPermission, Err: err}, "run as root, or with CAP_NET_ADMIN")
 	}

@@ -5,6 +5,7 @@ package plan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -33,19 +34,70 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Do runs the operations in order and stops at the first that fails; done is called after each that
-// worked (nil for none). The error is an *Error.
+// Many is an Op that can be done together with those that follow it, at the price of one. Each is
+// independent of the others: one that fails stops none.
+type Many interface {
+	Op
+	Joins(next Op) bool                           // next can be done in the same go
+	DoMany(ctx context.Context, ops []Op) []error // one error for each of ops, nil where it worked
+}
+
+// Partial is an error that came up while planning, beside which the operations planned are sound: they
+// are to be done, and the error ends the program afterwards.
+type Partial struct{ Err error }
+
+func (p *Partial) Error() string { return p.Err.Error() }
+func (p *Partial) Unwrap() error { return p.Err }
+
+// maxErrors is how many of the errors of independent operations are reported one by one.
+const maxErrors = 10
+
+// Do runs the operations in order and stops at the first that fails, except that those of a Many and
+// what follows them are tried in any case; done is called after each that worked (nil for none). The
+// error is an *Error, or joins several.
 func Do(ctx context.Context, ops []Op, done func(Op)) error {
-	for _, op := range ops {
+	var failed []error
+	more := 0
+	for len(ops) > 0 {
 		if err := ctx.Err(); err != nil {
-			return err
+			return join(append(failed, err))
 		}
-		if err := op.Do(ctx); err != nil {
-			return &Error{Op: op.String(), Err: err}
+		many, ok := ops[0].(Many)
+		if !ok {
+			if err := ops[0].Do(ctx); err != nil {
+				return join(append(failed, &Error{Op: ops[0].String(), Err: err}))
+			}
+			if done != nil {
+				done(ops[0])
+			}
+			ops = ops[1:]
+			continue
 		}
-		if done != nil {
-			done(op)
+		n := 1
+		for n < len(ops) && many.Joins(ops[n]) {
+			n++
 		}
+		for i, err := range many.DoMany(ctx, ops[:n]) {
+			switch {
+			case err == nil && done != nil:
+				done(ops[i])
+			case err != nil && len(failed) < maxErrors:
+				failed = append(failed, &Error{Op: ops[i].String(), Err: err})
+			case err != nil:
+				more++
+			}
+		}
+		ops = ops[n:]
 	}
-	return nil
+	if more > 0 {
+		failed = append(failed, fmt.Errorf("and %d more", more))
+	}
+	return join(failed)
+}
+
+func join(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package tool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -87,20 +88,23 @@ func down(ctx context.Context, env *Env, step Step) error {
 }
 
 // Settle plans and executes until the plan is empty. Something that puts the machine back each time
-// ends it with exit.TryAgain after three passes.
+// ends it with exit.TryAgain after three passes. A *plan.Partial error is returned once its operations
+// are done.
 func Settle(ctx context.Context, list func(context.Context) ([]plan.Op, error), done func(plan.Op)) error {
 	var last plan.Op
 	for range 3 {
 		ops, err := list(ctx)
-		if err != nil || len(ops) == 0 {
+		var partial *plan.Partial
+		if err != nil && !errors.As(err, &partial) || len(ops) == 0 {
 			return err
 		}
-		if err := plan.Do(ctx, ops, done); err != nil {
-			return err
+		if failed := plan.Do(ctx, ops, done); failed != nil {
+			return errors.Join(failed, err)
 		}
 		last = ops[0]
 	}
-	if ops, err := list(ctx); err != nil || len(ops) == 0 {
+	var partial *plan.Partial
+	if ops, err := list(ctx); err != nil && !errors.As(err, &partial) || len(ops) == 0 {
 		return err
 	}
 	return exit.WithHint(exit.Errorf(exit.TryAgain, "%s: done three times and still not so", last),
