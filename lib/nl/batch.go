@@ -44,17 +44,17 @@ type Change interface {
 // all the answers to one write must fit into the socket's receive buffer.
 const batchSize = 128
 
-// Batch is a raw route netlink socket: many requests in one write, lists without an intermediate
+// Socket is a raw route netlink socket: many requests in one write, lists without an intermediate
 // form. It is safe for one goroutine at a time.
-type Batch struct {
+type Socket struct {
 	fd  int
 	seq uint32
 	out []byte
 	in  []byte
 }
 
-// OpenBatch opens a socket in the network namespace of the calling thread.
-func OpenBatch() (*Batch, error) {
+// OpenSocket opens a socket in the network namespace of the calling thread.
+func OpenSocket() (*Socket, error) {
 	fd, err := openRoute(0, 2<<20)
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func OpenBatch() (*Batch, error) {
 	for _, option := range []int{unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK} {
 		_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, option, 1)
 	}
-	return &Batch{fd: fd, seq: 1, in: make([]byte, 64<<10)}, nil
+	return &Socket{fd: fd, seq: 1, in: make([]byte, 64<<10)}, nil
 }
 
 func openRoute(groups uint32, buffer int) (int, error) {
@@ -84,12 +84,12 @@ func openRoute(groups uint32, buffer int) (int, error) {
 }
 
 // Close closes the socket.
-func (s *Batch) Close() error { return unix.Close(s.fd) }
+func (s *Socket) Close() error { return unix.Close(s.fd) }
 
 // Apply makes the changes in order, many in one write, and returns the error of each (nil where it
 // worked). One that fails stops no other. after, if not nil, is called after every write with how
 // many are done: the place to take the kernel's events in before they overflow.
-func (s *Batch) Apply(changes []Change, after func(done int)) []error {
+func (s *Socket) Apply(changes []Change, after func(done int)) []error {
 	errs := make([]error, len(changes))
 	answered := make([]bool, len(changes))
 	err := s.exchange(len(changes), func(b []byte, i int, seq uint32) []byte {
@@ -118,7 +118,7 @@ func (s *Batch) Apply(changes []Change, after func(done int)) []error {
 
 // exchange sends n requests in writes of batchSize and reads the answers. ack gets each request's
 // end, with the kernel's reason; data each other message. An error means that some have no answer.
-func (s *Batch) exchange(n int, encode func(b []byte, i int, seq uint32) []byte, data func(i int, h header, b []byte),
+func (s *Socket) exchange(n int, encode func(b []byte, i int, seq uint32) []byte, data func(i int, h header, b []byte),
 	ack func(i int, errno unix.Errno, why string), after func(done int),
 ) error {
 	for from := 0; from < n; from += batchSize {
@@ -158,7 +158,7 @@ func (s *Batch) exchange(n int, encode func(b []byte, i int, seq uint32) []byte,
 }
 
 // dump lists; an interrupted one is repeated, so f may see an entry twice.
-func (s *Batch) dump(what string, kind uint16, body []byte, f func(h header, b []byte) error) error {
+func (s *Socket) dump(what string, kind uint16, body []byte, f func(h header, b []byte) error) error {
 	var err error
 	for range 10 {
 		if err = s.dumpOnce(kind, body, f); !errors.Is(err, errInterrupted) {
@@ -170,7 +170,7 @@ func (s *Batch) dump(what string, kind uint16, body []byte, f func(h header, b [
 
 var errInterrupted = errors.New("what is listed keeps changing")
 
-func (s *Batch) dumpOnce(kind uint16, body []byte, f func(h header, b []byte) error) error {
+func (s *Socket) dumpOnce(kind uint16, body []byte, f func(h header, b []byte) error) error {
 	seq := s.seq
 	s.seq++
 	b, start := begin(s.out[:0], kind, unix.NLM_F_DUMP, seq)
@@ -212,11 +212,11 @@ func (s *Batch) dumpOnce(kind uint16, body []byte, f func(h header, b []byte) er
 	return failed
 }
 
-func (s *Batch) send(b []byte) error {
+func (s *Socket) send(b []byte) error {
 	return unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 }
 
-func (s *Batch) receive(f func(h header, b []byte) bool) error {
+func (s *Socket) receive(f func(h header, b []byte) bool) error {
 	for {
 		n, _, err := unix.Recvfrom(s.fd, s.in, 0)
 		if errors.Is(err, unix.EINTR) {
@@ -254,11 +254,11 @@ const nlmsgerrAttrMsg = 1
 
 // Op makes a plan's operation of a change. Operations of one socket that follow each other in a plan
 // are sent together.
-func (s *Batch) Op(c Change) plan.Op { return changeOp{Change: c, socket: s} }
+func (s *Socket) Op(c Change) plan.Op { return changeOp{Change: c, socket: s} }
 
 type changeOp struct {
 	Change
-	socket *Batch
+	socket *Socket
 }
 
 func (o changeOp) Do(context.Context) error { return o.socket.Apply([]Change{o.Change}, nil)[0] }

@@ -19,7 +19,7 @@ import (
 var compareNetip = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
 // vxlanNamespace makes a namespace with vx0 (IPv4 and IPv6 overlay) and returns sockets in it.
-func vxlanNamespace(t testing.TB, groups Groups) (*nstest.Namespace, *Batch, *Events, Link) {
+func vxlanNamespace(t testing.TB, groups Groups) (*nstest.Namespace, *Socket, *Events, Link) {
 	t.Helper()
 	n := nstest.New(t, "nl")
 	n.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far0")
@@ -29,7 +29,7 @@ func vxlanNamespace(t testing.TB, groups Groups) (*nstest.Namespace, *Batch, *Ev
 	n.Run("ip", "link", "add", "vx0", "type", "vxlan", "id", "1", "dev", "eth0", "local", "192.168.9.1", "dstport", "8472", "nolearning")
 	n.Run("ip", "addr", "add", "10.244.0.0/32", "dev", "vx0")
 	n.Run("ip", "link", "set", "vx0", "up")
-	var s *Batch
+	var s *Socket
 	var e *Events
 	var link Link
 	n.Do(func() {
@@ -44,7 +44,7 @@ func vxlanNamespace(t testing.TB, groups Groups) (*nstest.Namespace, *Batch, *Ev
 			t.Errorf("Link: %v %v", ok, err)
 			return
 		}
-		if s, err = OpenBatch(); err != nil {
+		if s, err = OpenSocket(); err != nil {
 			t.Error(err)
 			return
 		}

@@ -91,7 +91,7 @@ func (c FDBChange) done(errno unix.Errno) bool {
 }
 
 // FDB calls f for every entry of a VXLAN device's forwarding database.
-func (s *Batch) FDB(link int, f func(FDB)) error {
+func (s *Socket) FDB(link int, f func(FDB)) error {
 	body := appendNdmsg(nil, unix.AF_BRIDGE, link, 0, 0)
 	return s.dump("list fdb", unix.RTM_GETNEIGH, body, func(h header, b []byte) error {
 		if h.kind != unix.RTM_NEWNEIGH {

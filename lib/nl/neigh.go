@@ -80,7 +80,7 @@ func (c NeighChange) done(errno unix.Errno) bool {
 }
 
 // Neighs calls f for every neighbour of a device, of both families.
-func (s *Batch) Neighs(link int, f func(Neigh)) error {
+func (s *Socket) Neighs(link int, f func(Neigh)) error {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		body := appendAttrUint32(appendNdmsg(nil, family, 0, 0, 0), unix.NDA_IFINDEX, uint32(link))
 		err := s.dump("list neighbours", unix.RTM_GETNEIGH, body, func(h header, b []byte) error {

@@ -146,7 +146,7 @@ func (c RouteChange) done(errno unix.Errno) bool {
 
 // Routes calls f for every route of the main table, of both families. proto 0 is every protocol; with
 // another the kernel does the choosing.
-func (s *Batch) Routes(proto uint8, f func(Route)) error {
+func (s *Socket) Routes(proto uint8, f func(Route)) error {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		body := make([]byte, unix.SizeofRtMsg)
 		body[0], body[4], body[5] = family, unix.RT_TABLE_MAIN, proto
@@ -180,7 +180,7 @@ type Path struct {
 
 // Paths asks for the way to each address, many in one write; an address without a way gets the zero
 // Path.
-func (s *Batch) Paths(addrs []netip.Addr) ([]Path, error) {
+func (s *Socket) Paths(addrs []netip.Addr) ([]Path, error) {
 	paths := make([]Path, len(addrs))
 	err := s.exchange(len(addrs), func(b []byte, i int, seq uint32) []byte {
 		b, start := begin(b, unix.RTM_GETROUTE, unix.NLM_F_ACK, seq)
