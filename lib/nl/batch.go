@@ -53,6 +53,9 @@ type Socket struct {
 	in  []byte
 }
 
+// Batch is Socket under its other name.
+type Batch = Socket
+
 // OpenSocket opens a socket in the network namespace of the calling thread.
 func OpenSocket() (*Socket, error) {
 	fd, err := openRoute(0, 2<<20)
