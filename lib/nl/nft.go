@@ -58,7 +58,8 @@ func ReadNFTChain(family, table, chain string) (c NFTChain, ok bool, err error) 
 func nftGet(what string, kind int, family string, names map[int]string) ([]byte, error) {
 	req := lib.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|kind, 0)
 	req.AddRawData([]byte{nftFamilies[family], unix.NFNETLINK_V0, 0, 0}) // struct nfgenmsg
-	for _, attr := range []int{1, 2, 3} {                             // in the order of their numbers
+
+	for _, attr := range []int{1, 2, 3} { // in the order of their numbers
 		if name, ok := names[attr]; ok {
 			req.AddRawData(lib.NewRtAttr(attr, lib.ZeroTerminated(name)).Serialize())
 		}

@@ -83,7 +83,7 @@ func listen(ctx context.Context, protocol int, groups uint32, handle func(datagr
 		return err
 	}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-		unix.Close(fd)
+		unix.Close(fd) //nolint:errcheck // the first error counts
 		return err
 	}
 	// More than the default, so that a large ruleset's load is no overflow; without the right to it

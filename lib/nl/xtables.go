@@ -70,8 +70,8 @@ func legacyEntries(p Protocol, table string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
-	for range 10 { // the table may grow between the two questions
+	defer unix.Close(fd) //nolint:errcheck // only read from
+	for range 10 {       // the table may grow between the two questions
 		// struct ipt_getinfo: name[32], valid_hooks, hook_entry[5], underflow[5], num_entries, size
 		info := make([]byte, 32+13*4)
 		copy(info[:31], table)

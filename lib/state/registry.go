@@ -55,6 +55,11 @@ var Registry = []File{
 		Holds:     "what is programmed, drift repaired, peers left out and why",
 	},
 	{
+		Name: "masq.json", Version: Version, Producers: []string{"masq-sync"}, Schema: Masq{},
+		Consumers: []string{"masq-sync"},
+		Holds:     "mark of the nftables table as it was loaded; sysctls that were changed, with the values they had",
+	},
+	{
 		Name: "subnet.env", Producers: []string{"cni-bridge conf"}, Consumers: []string{"cni-bridge", "other CNI plugins"},
 		Holds: "flannel's file, byte for byte",
 	},

@@ -140,13 +140,51 @@ type Endpoint struct {
 	Netns       string           `json:"netns,omitempty"`
 }
 
+// Masq is masq.json: what masq-sync has to remember between two runs, to see that its table is still
+// the one it loaded and to put sysctls back.
+type Masq struct {
+	Version int       `json:"version"`
+	Table   MasqTable `json:"table,omitzero"`
+	// Sysctls are the kernel parameters that were changed, in the order of the changes.
+	Sysctls []MasqSysctl `json:"sysctls,omitempty"`
+}
+
+// MasqTable marks a loaded nftables table.
+type MasqTable struct {
+	Text    string `json:"text"`    // SHA-256 of the text that was loaded, hexadecimal
+	Listing string `json:"listing"` // SHA-256 of nft's listing of the table right after that
+}
+
+// MasqSysctl is a changed kernel parameter.
+type MasqSysctl struct {
+	Name string `json:"name"` // path below /proc/sys
+	Was  string `json:"was"`
+	Set  string `json:"set"`
+	// Also are parameters that the kernel changes along with this one and would not bring back, with
+	// the values they had.
+	Also map[string]string `json:"also,omitempty"`
+}
+
 // Stage is supervisor/<stage>.json: what the supervisor knows of one stage.
 type Stage struct {
 	Version int    `json:"version"`
 	Stage   string `json:"stage"`
-	State   string `json:"state"` // waiting, starting, running, ready, done, backoff, held, stopping, masked
-	PID     int    `json:"pid,omitempty"`
+	Summary string `json:"summary,omitempty"`
+	State   string `json:"state"` // waiting, starting, running, ready, done, backoff, held, stopping, stopped, masked
+	// Status is the last line that the process said of itself (sd_notify STATUS=).
+	Status string `json:"status,omitempty"`
+	// Idle: what it waits for is not written by anything as things stand, so it has nothing to do on
+	// this node (hostgw-setup where the back end is vxlan).
+	Idle bool `json:"idle,omitempty"`
+	PID  int  `json:"pid,omitempty"`
+	// Started is the start of process PID, in the kernel's ticks since boot (field 22 of
+	// /proc/PID/stat): together they mean one process for good.
+	Started uint64 `json:"started,omitempty"`
 	Runs    int    `json:"runs"`
+	// Definition and Inputs are digests of the stage file and of the inputs' bytes that the last run
+	// was started with, for a supervisor that takes over.
+	Definition string `json:"definition,omitempty"`
+	Inputs     string `json:"inputs,omitempty"`
 	// LastExit is how the last run ended, such as "0", "75 (try again later)" or "signal: killed".
 	LastExit   string   `json:"lastExit,omitempty"`
 	LastReason string   `json:"lastReason,omitempty"` // why it was run last: "link.json changed"
