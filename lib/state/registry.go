@@ -77,6 +77,10 @@ var Registry = []File{
 		Consumers: []string{"towpath status"}, Holds: "state, process, runs, last exit, next retry, what the stage waits for",
 	},
 	{
+		Name: "supervisor/STAGE.sock", Producers: []string{"towpath supervise"}, Consumers: []string{"every program"},
+		Holds: "socket for sd_notify messages: readiness and a line of status; there while the stage's process runs",
+	},
+	{
 		Name: "lock/PROGRAM", Producers: []string{"every program"}, Consumers: []string{"every program"},
 		Holds: "flock; the holder's process id and verb",
 	},

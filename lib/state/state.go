@@ -56,6 +56,9 @@ func (d Dir) Supervisor() string { return d.path("supervisor") }
 // Stage is the path of one stage's file.
 func (d Dir) Stage(stage string) string { return d.path("supervisor", stage+".json") }
 
+// StageSocket is the path of the socket that a stage's process sends its readiness to.
+func (d Dir) StageSocket(stage string) string { return d.path("supervisor", stage+".sock") }
+
 // Lock is the path of a program's lock file.
 func (d Dir) Lock(program string) string { return d.path("lock", program) }
 

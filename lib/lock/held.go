@@ -1,0 +1,38 @@
+package lock
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Held says whether somebody holds the lock at path, and what the holder wrote. It takes the lock
+// shared for an instant, so a holder-to-be that must not be turned away by that uses Wait, not Try.
+func Held(path string) (holder string, held bool, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("lock %q: %w", path, errors.Unwrap(err))
+	}
+	defer f.Close()
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	switch {
+	case err == nil:
+		return "", false, nil
+	case !errors.Is(err, unix.EWOULDBLOCK):
+		return "", false, fmt.Errorf("lock %q: %w", path, err)
+	}
+	text, err := os.ReadFile(path)
+	return strings.TrimSpace(string(text)), true, err
+}
