@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/nl"
+	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/tool"
+	"github.com/towpath/towpath/lib/watch"
+)
+
+// Watch keeps everything current. A change of another node's record costs one read and one write; any
+// other news is answered by a full pass, which reads only what is new.
+func (s *step) Watch(ctx context.Context, ready func()) error {
+	s.following = true
+	// Every subscription stands before the first pass, so that nothing falls between.
+	hints, err := s.store.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	files, err := watch.New(ctx, watch.Options{
+		Files: append(s.outputs(), s.netConf, s.env.RunDir.Link(), s.env.RunDir.PeersSynced()), Period: tool.Period,
+	})
+	if err != nil {
+		return err
+	}
+	kernel, err := nl.UplinkHints(ctx, func() string { name, _ := s.uplink.Load().(string); return name })
+	if err != nil {
+		return err
+	}
+	var retry tool.Backoff
+	standing := false
+	reason := "start"
+	var nodes []string // what to look at; none: everything
+	for {
+		err := s.pass(ctx, nodes, reason)
+		var clock <-chan time.Time
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			retry.Reset()
+			clock = time.After(s.sleep(time.Now()))
+			if !standing {
+				standing = true
+				ready()
+			}
+			s.env.Status("%s, %d other nodes", pairText(s.own.Subnet), len(s.peers.entries))
+		case !standing && exit.Of(err).AwaitsChange():
+			return err
+		default:
+			delay := retry.Next()
+			clock = time.After(delay)
+			s.env.Log.Error("cannot apply", "err", err, "hint", hintText(err), "retry", delay.Round(time.Millisecond))
+			s.env.Status("cannot apply: %v", err)
+		}
+		failed := err != nil
+		nodes = nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-files:
+			reason = c.String()
+		case reason = <-kernel:
+		case <-clock:
+			reason = "clock"
+		case h := <-hints:
+			reason = "store"
+			if !h.All && !failed { // after a failure memory and files may differ
+				nodes = h.Nodes
+			}
+		}
+	}
+}
+
+// pass looks at some nodes' records again, or at everything.
+func (s *step) pass(ctx context.Context, nodes []string, reason string) error {
+	done := func(op plan.Op) { s.env.Log.Info("changed", "op", op.String(), "reason", reason) }
+	if len(nodes) > 0 {
+		ops, whole, err := s.follow(ctx, nodes, time.Now())
+		if err != nil {
+			return err
+		}
+		if err := plan.Do(ctx, ops, done); err != nil || !whole {
+			return err
+		}
+	}
+	return tool.Settle(ctx, s.Plan, done)
+}
+
+// follow reads the records of some nodes again. whole: this node's own was changed by somebody, so
+// everything has to be looked at.
+func (s *step) follow(ctx context.Context, nodes []string, now time.Time) (ops []plan.Op, whole bool, err error) {
+	decided := map[string]bool{}
+	for _, node := range nodes {
+		e, err := s.store.Get(ctx, node)
+		if err != nil {
+			return ops, false, err
+		}
+		if node == s.node {
+			whole = e.Record == nil || !e.Record.equal(&s.own) || !e.Record.Expires.Equal(s.own.Expires)
+			continue
+		}
+		for _, touched := range s.peers.put(node, e) {
+			decided[touched] = true
+		}
+	}
+	for node := range decided {
+		if ops, err = s.peerOp(ops, node, now); err != nil {
+			return ops, whole, err
+		}
+	}
+	return ops, whole, nil
+}
+
+// sleep is how long nothing expires and nothing has to be renewed.
+func (s *step) sleep(now time.Time) time.Duration {
+	next := s.peers.nextExpiry(now)
+	if !s.own.Reserved() {
+		if renew := s.own.Expires.Add(-s.margin); next.IsZero() || renew.Before(next) {
+			next = renew
+		}
+	}
+	if next.IsZero() {
+		return tool.Period
+	}
+	return max(next.Sub(now), time.Millisecond)
+}
