@@ -1,0 +1,118 @@
+//go:build netns
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/towpath/towpath/lib/nstest"
+	"github.com/towpath/towpath/lib/state"
+)
+
+func TestMain(m *testing.M) {
+	nstest.Program(main)
+	nstest.Main(func() int {
+		testscript.Main(m, map[string]func(){"hostgw-setup": main})
+		return 0
+	})
+}
+
+func TestScript(t *testing.T) {
+	nstest.Need(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata", RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TOWPATH_NSTEST_INSIDE", os.Getenv("TOWPATH_NSTEST_INSIDE"))
+			return nil
+		},
+	})
+}
+
+func newNode(t *testing.T) (*nstest.Namespace, state.Dir) {
+	n := nstest.New(t, "node")
+	n.NoDAD()
+	n.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far0")
+	n.Run("ip", "addr", "add", "192.168.0.11/24", "dev", "eth0")
+	n.Run("ip", "link", "set", "eth0", "up")
+	return n, state.Dir(t.TempDir())
+}
+
+func TestFollowsTheInterface(t *testing.T) {
+	n, run := newNode(t)
+	if _, err := state.Save(run.Backend(backend), input()); err != nil {
+		t.Fatal(err)
+	}
+	watch := n.Self("watch", "--run-dir", string(run))
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Wait()         //nolint:errcheck // killed
+	defer watch.Process.Kill() //nolint:errcheck // it runs
+	mtu := func(want int) {
+		n.Eventually(20*time.Second, func() string {
+			l, err := state.Load[state.Link](run.Link())
+			if err != nil {
+				return err.Error()
+			}
+			if l.MTU != want {
+				return "MTU of another interface"
+			}
+			return ""
+		})
+	}
+	mtu(1500)
+	n.Run("ip", "link", "set", "eth0", "mtu", "1400")
+	mtu(1400)
+	if err := os.Remove(run.Link()); err != nil {
+		t.Fatal(err)
+	}
+	mtu(1400)
+}
+
+func TestBadInput(t *testing.T) {
+	good, err := json.Marshal(input())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, run := newNode(t)
+	before := n.Snapshot()
+	for name, tc := range map[string]struct {
+		text string
+		code string
+		says string
+	}{
+		"empty":        {"", "65", "empty"},
+		"truncated":    {string(good[:len(good)/2]), "65", "truncated"},
+		"not JSON":     {"<html>", "65", "line 1"},
+		"huge":         {strings.Repeat(" ", state.MaxSize) + string(good), "65", "larger"},
+		"newer":        {strings.Replace(string(good), `"version":1`, `"version":99`, 1), "65", `key "version"`},
+		"wrong type":   {strings.Replace(string(good), `"mtu":1500`, `"mtu":"big"`, 1), "65", `key "interface.mtu"`},
+		"not our IP":   {strings.Replace(string(good), `192.168.0.11`, `192.168.0.99`, 1), "78", "192.168.0.99"},
+		"no interface": {strings.Replace(string(good), `eth0`, `eth9`, 1), "75", "eth9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(run.Backend(backend), []byte(tc.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			for _, verb := range []string{"plan", "apply"} {
+				out, err := n.Self(verb, "--run-dir", string(run)).CombinedOutput()
+				if err == nil || err.Error() != "exit status "+tc.code || !strings.Contains(string(out), tc.says) || tc.code == "65" && !strings.Contains(string(out), "host-gw.json") {
+					t.Errorf("%s: %v, want exit %s saying %q: %s", verb, err, tc.code, tc.says, out)
+				}
+			}
+			if _, err := os.Stat(run.Link()); err == nil {
+				t.Error("link.json written")
+			}
+		})
+	}
+	if d := cmp.Diff(before, n.Snapshot()); d != "" {
+		t.Error(d)
+	}
+}
