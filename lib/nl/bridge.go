@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,7 +75,7 @@ func SetMTU(index int, name string, mtu int) Change {
 }
 
 // Device reads one device by name, without its counters; ok is false when there is none.
-func (s *Batch) Device(name string) (d Device, ok bool, err error) {
+func (s *Socket) Device(name string) (d Device, ok bool, err error) {
 	var refusal error
 	err = s.exchange(1, func(b []byte, _ int, seq uint32) []byte {
 		b, start := begin(b, unix.RTM_GETLINK, unix.NLM_F_ACK, seq)
@@ -95,7 +94,7 @@ func (s *Batch) Device(name string) (d Device, ok bool, err error) {
 }
 
 // Ports lists the ports of the bridge with the given index.
-func (s *Batch) Ports(bridge int) ([]Device, error) {
+func (s *Socket) Ports(bridge int) ([]Device, error) {
 	body := appendAttrUint32(appendLink(nil, 0, 0, 0), unix.IFLA_EXT_MASK, extFilterNoStats)
 	body = appendAttrUint32(body, unix.IFLA_MASTER, uint32(bridge))
 	var ports []Device
@@ -110,28 +109,28 @@ func (s *Batch) Ports(bridge int) ([]Device, error) {
 	return ports, err
 }
 
-// Prefixes lists the addresses of one device, of one family, without link-local ones.
-func (s *Batch) Prefixes(index int, v6 bool) ([]netip.Prefix, error) {
+// Addrs lists the addresses of one device, of one family, without link-local ones.
+func (s *Socket) Addrs(index int, v6 bool) ([]Addr, error) {
 	family := byte(unix.AF_INET)
 	if v6 {
 		family = unix.AF_INET6
 	}
 	body := binary.NativeEndian.AppendUint32([]byte{family, 0, 0, 0}, uint32(index))
-	var prefixes []netip.Prefix
+	var addrs []Addr
 	err := s.dump("list addresses", unix.RTM_GETADDR, body, func(h header, b []byte) error {
 		if h.kind != unix.RTM_NEWADDR {
 			return nil
 		}
 		a, ok, err := parseAddr(b)
 		if ok && a.Link == index && !a.Prefix.Addr().IsLinkLocalUnicast() {
-			prefixes = append(prefixes, a.Prefix)
+			addrs = append(addrs, a)
 		}
 		return err
 	})
 	if v6 && err != nil && noFamily(err) {
 		return nil, nil
 	}
-	return prefixes, err
+	return addrs, err
 }
 
 // parseDevice reads the payload of RTM_NEWLINK; ok is false when it is too short or malformed.

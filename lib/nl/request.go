@@ -27,7 +27,7 @@ func (r request) done(errno unix.Errno) bool { return slices.Contains(r.already,
 
 // Do makes the changes in one write, each whatever became of those before it, and returns the error of
 // the first that the kernel refused, with its text.
-func (s *Batch) Do(changes ...Change) error {
+func (s *Socket) Do(changes ...Change) error {
 	for i, err := range s.Apply(changes, nil) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", changes[i], err)

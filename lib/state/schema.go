@@ -130,6 +130,7 @@ type Routes struct {
 // Endpoint is endpoints/<container>-<if>.json: one interface of one pod of this node.
 type Endpoint struct {
 	Version     int              `json:"version"`
+	Network     string           `json:"network,omitempty"` // name of the CNI network: cbr0
 	ContainerID string           `json:"containerID"`
 	Interface   string           `json:"interface"` // inside the pod: eth0
 	Namespace   string           `json:"namespace,omitempty"`
