@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/state"
@@ -41,6 +42,8 @@ func newNode(t *testing.T, name, address, netConf, store string) *node {
 	}
 	write(t, n.netConf, netConf)
 	write(t, n.cniConf, cniConf)
+	// Addresses are usable at once, so that the state of the kernel compares from the start.
+	n.Run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
 	nstest.Run(t, "ip", "link", "add", "up-"+name, "type", "veth", "peer", "name", "eth0", "netns", n.Name)
 	t.Cleanup(func() { exec.Command("ip", "link", "del", "up-"+name).Run() })
 	nstest.Run(t, "ip", "link", "set", "up-"+name, "up")
@@ -52,6 +55,11 @@ func newNode(t *testing.T, name, address, netConf, store string) *node {
 		n.Run("ip", args...)
 	}
 	n.Run("ip", "link", "set", "eth0", "up")
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(n.Run("ip", "-br", "addr", "show", "eth0"), " UP "); {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: eth0 has no carrier", name)
+		}
+	}
 	return n
 }
 

@@ -52,8 +52,8 @@ kill_supervisor() {
 }
 
 repairs() {
-	local dev=flannel.1 stage
-	[[ $backend == host-gw ]] && dev=eth0
+	local dev=flannel.1 setup=vxlan-setup stage
+	if [[ $backend == host-gw ]]; then dev=eth0 setup=hostgw-setup; fi
 	on worker02 ip route del 10.244.1.0/24
 	repaired "ip route del 10.244.1.0/24" has_route
 	on worker02 ip link set $dev down
@@ -67,7 +67,7 @@ repairs() {
 	fi
 	on worker02 nft delete table inet towpath-masq
 	repaired "nft delete table inet towpath-masq" on worker02 nft list table inet towpath-masq
-	for stage in subnet-lease route-sync masq-sync; do
+	for stage in subnet-lease $setup route-sync masq-sync; do
 		check "kill -9 $stage, under ping at 100/s" under_ping kill_tool $stage
 	done
 	check "kill -9 the supervisor and start another, under ping" under_ping kill_supervisor
