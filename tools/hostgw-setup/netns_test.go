@@ -53,8 +53,8 @@ func TestFollowsTheInterface(t *testing.T) {
 	if err := watch.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer watch.Wait()         //nolint:errcheck // killed
-	defer watch.Process.Kill() //nolint:errcheck // it runs
+	defer watch.Wait()
+	defer watch.Process.Kill()
 	mtu := func(want int) {
 		n.Eventually(20*time.Second, func() string {
 			l, err := state.Load[state.Link](run.Link())
