@@ -16,10 +16,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
 	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/keep"
 	"github.com/towpath/towpath/lib/lock"
 	"github.com/towpath/towpath/lib/logs"
 	"github.com/towpath/towpath/lib/plan"
@@ -95,14 +95,10 @@ func (e *Env) IsSet(flag string) bool { return e.cli.IsSet(flag) }
 
 // Status tells the supervisor (or systemd) in one line what the program is doing; it is shown by
 // `towpath status`. Without a supervisor it does nothing.
-func (e *Env) Status(format string, args ...any) {
-	notify("STATUS=" + strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " "))
-}
+func (e *Env) Status(format string, args ...any) { keep.Status(format, args...) }
 
 // Ready tells the supervisor that the program's outputs stand.
-func (e *Env) Ready() { notify(daemon.SdNotifyReady) }
-
-func notify(state string) { _, _ = daemon.SdNotify(false, state) } // nobody listening is no error
+func (e *Env) Ready() { keep.Ready() }
 
 // Lock takes the program's lock for verb, so that two of it never change one machine at once.
 func (e *Env) Lock() (*lock.Lock, error) {

@@ -2,19 +2,16 @@ package tool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"time"
 
-	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/keep"
 	"github.com/towpath/towpath/lib/plan"
 	"github.com/towpath/towpath/lib/watch"
 )
 
 // Period is how often watch looks at everything again, whether or not it was told of a change.
-const Period = 30 * time.Second
+const Period = keep.Period
 
 // Watched is a step whose watch verb is the common loop: run it again when one of its input files
 // changes, when the kernel says something, every Period, and after a failure with a growing delay.
@@ -87,29 +84,13 @@ func down(ctx context.Context, env *Env, step Step) error {
 	return Settle(ctx, step.Down, func(op plan.Op) { fmt.Fprintln(env.Stdout, op) })
 }
 
-// Settle plans and executes until the plan is empty. Something that puts the machine back each time
-// ends it with exit.TryAgain after three passes. A *plan.Partial error is returned once its operations
-// are done.
+// Settle is keep.Settle.
 func Settle(ctx context.Context, list func(context.Context) ([]plan.Op, error), done func(plan.Op)) error {
-	var last plan.Op
-	for range 3 {
-		ops, err := list(ctx)
-		var partial *plan.Partial
-		if err != nil && !errors.As(err, &partial) || len(ops) == 0 {
-			return err
-		}
-		if failed := plan.Do(ctx, ops, done); failed != nil {
-			return errors.Join(failed, err)
-		}
-		last = ops[0]
-	}
-	var partial *plan.Partial
-	if ops, err := list(ctx); err != nil && !errors.As(err, &partial) || len(ops) == 0 {
-		return err
-	}
-	return exit.WithHint(exit.Errorf(exit.TryAgain, "%s: done three times and still not so", last),
-		"another program may be changing it back")
+	return keep.Settle(ctx, list, done)
 }
+
+// Backoff is keep.Backoff.
+type Backoff = keep.Backoff
 
 func watchVerb(ctx context.Context, env *Env, step Step) error {
 	if w, ok := step.(Watcher); ok {
@@ -128,56 +109,5 @@ func watchVerb(ctx context.Context, env *Env, step Step) error {
 	if err != nil {
 		return err
 	}
-	return loop(ctx, env, step, files, events)
+	return keep.Loop(ctx, step.Plan, env.Log, env.Ready, files, events)
 }
-
-// loop ends with ctx, or with the first pass's error when trying again would not help.
-func loop(ctx context.Context, env *Env, step Step, files <-chan watch.Change, events <-chan string) error {
-	ready := false
-	var retry Backoff
-	var again <-chan time.Time
-	reason := "start"
-	for {
-		err := Settle(ctx, step.Plan, func(op plan.Op) { env.Log.Info("changed", "op", op.String(), "reason", reason) })
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
-			retry.Reset()
-			again = nil
-			if !ready {
-				ready = true
-				env.Ready()
-			}
-			env.Status("ok")
-		case !ready && exit.Of(err).AwaitsChange():
-			return err
-		default:
-			delay := retry.Next()
-			again = time.After(delay)
-			env.Log.Error("cannot apply", "err", err, "retry", delay.Round(time.Millisecond))
-			env.Status("cannot apply: %v", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case c := <-files:
-			reason = c.String()
-		case reason = <-events:
-		case <-again:
-			reason = "retry"
-		}
-	}
-}
-
-// Backoff gives growing delays with jitter: 100 ms doubling to 30 s, each shortened by up to a half.
-type Backoff struct{ delay time.Duration }
-
-// Next is the delay before the next try.
-func (b *Backoff) Next() time.Duration {
-	b.delay = min(max(2*b.delay, 100*time.Millisecond), 30*time.Second)
-	return b.delay/2 + rand.N(b.delay/2)
-}
-
-// Reset starts again with the shortest delay.
-func (b *Backoff) Reset() { b.delay = 0 }
