@@ -21,6 +21,8 @@ type Request struct {
 	Backend  state.Published
 	// Before is the subnets of the node's last lease.json, preferred where they are free.
 	Before state.Pair[netip.Prefix]
+	// Known is what this node knows of the subnets of those whose records cannot be read.
+	Known  []netip.Prefix
 	TTL    time.Duration
 	Margin time.Duration // before the expiry, at which a lease is renewed
 }
@@ -89,16 +91,20 @@ func unfit(conf netconf.Config, f state.Family, subnet netip.Prefix, reserved bo
 // a node that was away for long finds its subnet again.
 func (q Request) subnet(now time.Time, all Listing, f state.Family) (netip.Prefix, error) {
 	var live, expired []netip.Prefix
+	claim := func(claims []netip.Prefix) {
+		for _, p := range claims {
+			if state.FamilyOf(p.Addr()) == f {
+				live = append(live, p)
+			}
+		}
+	}
+	claim(q.Known)
 	for _, node := range slices.Sorted(maps.Keys(all.Entries)) {
 		e := all.Entries[node]
 		if node == q.Node {
 			continue
 		}
-		for _, p := range e.Claims {
-			if state.FamilyOf(p.Addr()) == f {
-				live = append(live, p)
-			}
-		}
+		claim(e.Claims)
 		switch {
 		case e.Record == nil || !e.Record.Subnet.Has(f):
 		case e.Record.Expired(now):
@@ -160,8 +166,7 @@ func change(have *Record, want Record) string {
 	return ""
 }
 
-// reservation decides on a record of the given subnets that never expires. conflict is a text when
-// another node holds one of them.
+// reservation decides on a record of the given subnets that never expires.
 func reservation(now time.Time, node string, subnets state.Pair[netip.Prefix], all Listing) (Record, error) {
 	own := all.Entries[node]
 	if own.Err != nil {

@@ -46,8 +46,15 @@ func (s *step) observe(ctx context.Context) (o observed, err error) {
 	}
 	s.uplink.Store(o.choice.Interface.Name)
 	s.explain(o.choice, before)
-	o.all, err = s.store.List(ctx)
-	return o, err
+	if s.listing == nil {
+		all, err := s.store.List(ctx)
+		if err != nil {
+			return o, err
+		}
+		s.listing = &all
+	}
+	o.all = *s.listing
+	return o, nil
 }
 
 // config reads net-conf.json.

@@ -28,6 +28,7 @@ type step struct {
 	following bool              // watch is at work: a broken input is told of, and its last good value used
 	lastConf  *netconf.Config   // last good
 	lastLink  *state.Link       // last good
+	listing   *Listing          // of this turn: the others may change for ever, and a turn ends
 	told      map[string]string // last message of each subject, so that each is logged once
 	own       Record            // this node's, as the store has it
 	peers     *peerSet

@@ -127,23 +127,23 @@ func (s *peerSet) decide(node string, now time.Time) decision {
 		return decision{why: why}
 	}
 	d := decision{}
-	taken := false
+	holder := ""
 	each(e, func(p netip.Prefix) {
-		if network := s.conf.Network.Of(state.FamilyOf(p.Addr())); !taken && network.IsValid() && !network.Contains(p.Addr()) {
+		if network := s.conf.Network.Of(state.FamilyOf(p.Addr())); network.IsValid() && !network.Contains(p.Addr()) {
 			d.why = fmt.Sprintf("subnet %s lies outside the network %s; it stays a peer", p, network)
 		}
 		s.overlapping(p, func(other string) {
 			o := s.entries[other].Record
-			if other != node && !o.Expired(now) && o.Announced() && older(o, r) {
-				d.why = fmt.Sprintf("subnet %s overlaps that of node %q, which had it first", p, other)
-				taken = true
+			if other != node && !o.Expired(now) && o.Announced() && older(o, r) && (holder == "" || other < holder) {
+				holder = other
 			}
 		})
 	})
-	if !taken {
-		peer := r.peer()
-		d.peer = &peer
+	if holder != "" {
+		return decision{why: fmt.Sprintf("subnet %s overlaps that of node %q, which had it first", pairText(r.Subnet), holder)}
 	}
+	peer := r.peer()
+	d.peer = &peer
 	return d
 }
 

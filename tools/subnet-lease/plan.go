@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/towpath/towpath/lib/plan"
@@ -48,6 +49,14 @@ func (s *step) request(o observed) Request {
 	}
 	if o.lease != nil {
 		q.Before = o.lease.Subnet
+	}
+	for node, e := range o.all.Entries {
+		if e.Err == nil || node == s.node {
+			continue
+		}
+		if p, err := state.Load[state.Peer](s.env.RunDir.Peer(node)); err == nil {
+			each(Entry{Record: &Record{Subnet: p.Subnet}}, func(subnet netip.Prefix) { q.Known = append(q.Known, subnet) })
+		}
 	}
 	return q
 }
@@ -164,10 +173,13 @@ func (o *storeOp) Do(ctx context.Context) error {
 			return r, err
 		})
 	}
-	if err == nil {
-		o.record = r
+	if err != nil {
+		return err
 	}
-	return err
+	o.record = r
+	o.all.Entries[o.node] = Entry{Record: &r}
+	o.listing.Unused = false
+	return nil
 }
 
 // Down removes the files. The lease stays with the store: the node keeps its subnet for when it comes

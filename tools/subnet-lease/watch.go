@@ -87,6 +87,7 @@ func (s *step) pass(ctx context.Context, nodes []string, reason string) error {
 			return err
 		}
 	}
+	s.listing = nil
 	return tool.Settle(ctx, s.Plan, done)
 }
 

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/towpath/towpath/lib/nstest"
+	"github.com/towpath/towpath/lib/state"
+)
+
+func TestMain(m *testing.M) {
+	nstest.Main(func() int {
+		testscript.Main(m, map[string]func(){"subnet-lease": main})
+		return 0
+	})
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// node is a network namespace with an uplink, and a run directory.
+type node struct {
+	*nstest.Namespace
+	t       testing.TB
+	name    string
+	run     state.Dir
+	store   string
+	netConf string
+}
+
+// newNode makes a node with the addresses 192.168.7.HOST/24 and fd00:7::HOST/64 and default routes.
+func newNode(t testing.TB, name, host, store string) *node {
+	t.Helper()
+	dir := t.TempDir()
+	n := &node{
+		Namespace: nstest.New(t, name), t: t, name: name, store: store,
+		run: state.Dir(filepath.Join(dir, "run")), netConf: filepath.Join(dir, "net-conf.json"),
+	}
+	write(t, n.netConf, plain)
+	n.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far")
+	n.Run("ip", "addr", "add", "192.168.7."+host+"/24", "dev", "eth0")
+	n.Run("ip", "addr", "add", "fd00:7::"+host+"/64", "dev", "eth0", "nodad")
+	n.Run("ip", "link", "set", "far", "up")
+	n.Run("ip", "link", "set", "eth0", "up")
+	n.Run("ip", "route", "add", "default", "via", "192.168.7.254")
+	n.Run("ip", "-6", "route", "add", "default", "via", "fd00:7::fe")
+	return n
+}
+
+func (n *node) args(verb string, more ...string) []string {
+	args := []string{verb, "--run-dir", string(n.run), "--store", "file:" + n.store, "--node", n.name}
+	if verb != "release" {
+		args = append(args, "--net-conf", n.netConf)
+	}
+	return append(args, more...)
+}
+
+// exec runs a verb and returns how it ended.
+func (n *node) exec(verb string, more ...string) (code int, stdout, stderr string) {
+	n.t.Helper()
+	cmd := n.Command("subnet-lease", n.args(verb, more...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		n.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// must runs a verb that has to end 0 and returns what it printed.
+func (n *node) must(verb string, more ...string) string {
+	n.t.Helper()
+	code, out, errs := n.exec(verb, more...)
+	if code != 0 {
+		n.t.Fatalf("%s: subnet-lease %s: exit status %d\n%s%s", n.name, verb, code, out, errs)
+	}
+	return out
+}
+
+// output is a buffer that a process writes while the test reads.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// watch starts the watch verb, waits until its lease stands, and stops it when the test ends.
+func (n *node) watch(more ...string) (log *output, cmd *exec.Cmd) {
+	n.t.Helper()
+	log = &output{}
+	cmd = n.Command("subnet-lease", n.args("watch", more...)...)
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if n.t.Failed() {
+			n.t.Logf("%s:\n%s", n.name, log)
+		}
+	})
+	eventually(n.t, n.name+" has its lease", func() bool { return exists(n.run.PeersSynced()) })
+	return log, cmd
+}
+
+func (n *node) lease() state.Lease {
+	l, _ := state.Load[state.Lease](n.run.Lease())
+	return l
+}
+
+func (n *node) peer(name string) state.Peer {
+	p, _ := state.Load[state.Peer](n.run.Peer(name))
+	return p
+}
+
+// record is a node's record in the store; its zero value when there is none.
+func (n *node) record(name string) Record {
+	var r Record
+	if data, err := os.ReadFile(filepath.Join(n.store, name+".json")); err == nil {
+		json.Unmarshal(data, &r)
+	}
+	r.Backend = canonical(r.Backend)
+	return r
+}
+
+// link writes link.json as the back end's setup tool would.
+func (n *node) link(backend, data string) {
+	n.t.Helper()
+	l := state.Link{Version: 1, Uplink: "eth0", MTU: 1450, Publish: state.Published{Type: backend, Data: json.RawMessage(data)}}
+	l.Device.IPv4 = state.Device{Name: "flannel.1", MTU: 1450}
+	if _, err := state.Save(n.run.Link(), l); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// eventually waits until ok, for at most a time that only a broken program needs.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not so within 20 s: %s", what)
+		}
+	}
+}
+
+func TestScripts(t *testing.T) {
+	nstest.Need(t)
+	n := newNode(t, "scripts", "1", "")
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TOWPATH_NSTEST_INSIDE", os.Getenv("TOWPATH_NSTEST_INSIDE"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// lease WANT [ARG…] runs subnet-lease in a node's namespace; it has to end with status WANT.
+			"lease": func(ts *testscript.TestScript, _ bool, args []string) {
+				if len(args) < 2 {
+					ts.Fatalf("usage: lease STATUS ARG…")
+				}
+				status := "0"
+				err := ts.Exec("ip", append([]string{"netns", "exec", n.Name, "subnet-lease"}, args[1:]...)...)
+				var exit *exec.ExitError
+				if errors.As(err, &exit) {
+					status = strconv.Itoa(exit.ExitCode())
+				} else {
+					ts.Check(err)
+				}
+				if status != args[0] {
+					ts.Fatalf("exit status %s, want %s\n%s", status, args[0], ts.ReadFile("stderr"))
+				}
+			},
+		},
+	})
+}
