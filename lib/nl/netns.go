@@ -15,6 +15,9 @@ type Netns struct {
 	dev, ino uint64
 }
 
+// ErrNoNetns says that a path exists and is no network namespace: what is left of one that is gone.
+var ErrNoNetns = errors.New("no network namespace is there")
+
 // OpenNetns opens the network namespace at a path such as /run/netns/NAME or /proc/PID/ns/net. A
 // path that does not exist is fs.ErrNotExist; one that is no namespace is an error too.
 func OpenNetns(path string) (*Netns, error) {
@@ -29,7 +32,7 @@ func OpenNetns(path string) (*Netns, error) {
 		err = unix.Fstat(n.Fd(), &st)
 	}
 	if err == nil && fs.Type != unix.NSFS_MAGIC {
-		err = errors.New("no network namespace is mounted there")
+		err = ErrNoNetns
 	}
 	if err != nil {
 		f.Close()

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/keep"
+	"github.com/towpath/towpath/lib/lock"
+	"github.com/towpath/towpath/lib/logs"
+	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/version"
+	"github.com/towpath/towpath/lib/watch"
+)
+
+// The command line is read with package flag, in the manner of lib/tool's programs: the plugin must
+// not link the library that those use, since it is started for every pod.
+
+const usageText = `usage: cni-bridge conf [plan|apply|watch|down] [flags]
+
+Writes subnet.env and the CNI configuration for this node; without a verb, apply. As a CNI plugin it is
+run by the container runtime, with CNI_COMMAND in the environment.
+
+`
+
+// options are the flags of conf; each is also TOWPATH_NAME in the environment.
+type options struct {
+	runDir, cniConf, conflist, subnetEnv, binDir, logLevel, logFormat string
+	down                                                              bool
+}
+
+func (o *options) flags(verb string) *flag.FlagSet {
+	f := flag.NewFlagSet("cni-bridge conf", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	text := func(p *string, name, value, usage string) {
+		env := "TOWPATH_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		if v, ok := os.LookupEnv(env); ok {
+			value = v
+		}
+		f.StringVar(p, name, value, usage+" [$"+env+"]")
+	}
+	text(&o.runDir, "run-dir", state.DefaultRunDir, "`directory` of the files between the programs")
+	text(&o.cniConf, "cni-conf", "/etc/towpath/cni-conf.json", "the administrator's conflist; where the `file` is missing, flannel's default")
+	text(&o.conflist, "conflist", "/etc/cni/net.d/10-towpath.conflist", "the CNI configuration to write, a `file`")
+	text(&o.subnetEnv, "subnet-env", "", "a second `file` for subnet.env, such as /run/flannel/subnet.env")
+	text(&o.binDir, "cni-bin-dir", "/opt/cni/bin", "`directory` of the CNI plugins, to warn of missing ones")
+	text(&o.logLevel, "log-level", "info", "debug, info, warn or error, a `level`")
+	text(&o.logFormat, "log-format", "text", "`text` or json")
+	if verb == "plan" {
+		f.BoolVar(&o.down, "down", false, "print what down would remove")
+	}
+	return f
+}
+
+// command runs the program on its arguments and returns the exit status.
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := dispatch(ctx, args, stdout, stderr)
+	if err == nil {
+		return int(exit.OK)
+	}
+	return logs.Fail(stderr, "cni-bridge", err)
+}
+
+func usage(format string, args ...any) error {
+	return exit.WithHint(exit.Errorf(exit.Usage, format, args...), "see cni-bridge --help")
+}
+
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 {
+		return usage("a verb is missing: conf (CNI_COMMAND is not set, so this is no call of a container runtime)")
+	}
+	switch args[0] {
+	case "--help", "-help", "-h":
+		help(stdout)
+		return nil
+	case "--version", "-version", "-v":
+		fmt.Fprintln(stdout, "cni-bridge version", version.Version)
+		return nil
+	case "conf":
+	default:
+		return usage("unknown verb %q: use conf", args[0])
+	}
+	verb, rest := "apply", args[1:]
+	if len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+		verb, rest = rest[0], rest[1:]
+	}
+	switch verb {
+	case "plan", "apply", "watch", "down":
+	default:
+		return usage("unknown verb %q: use plan, apply, watch, down", verb)
+	}
+	var o options
+	f := o.flags(verb)
+	if err := f.Parse(rest); errors.Is(err, flag.ErrHelp) {
+		help(stdout)
+		return nil
+	} else if err != nil {
+		return usage("%w", err)
+	}
+	if f.NArg() > 0 {
+		return usage("conf %s takes no argument %q", verb, f.Arg(0))
+	}
+	log, err := logs.New(stderr, "cni-bridge", o.logLevel, o.logFormat)
+	if err != nil {
+		return err
+	}
+	c := &conf{options: o, dir: state.Dir(o.runDir), log: log}
+	return c.run(ctx, verb, stdout)
+}
+
+func help(w io.Writer) {
+	var o options
+	f := o.flags("plan")
+	fmt.Fprint(w, usageText)
+	f.SetOutput(w)
+	f.PrintDefaults()
+}
+
+// run does one verb of conf, as lib/tool's programs do it.
+func (c *conf) run(ctx context.Context, verb string, stdout io.Writer) error {
+	show := func(op plan.Op) { fmt.Fprintln(stdout, op) }
+	if verb == "plan" {
+		list := c.Plan
+		if c.down {
+			list = c.Down
+		}
+		ops, err := list(ctx)
+		for _, op := range ops {
+			show(op)
+		}
+		return err
+	}
+	l, err := lock.Try(c.dir.Lock("cni-bridge"), "cni-bridge conf "+verb)
+	var held *lock.HeldError
+	if errors.As(err, &held) {
+		return exit.WithHint(err, "cni-bridge conf is at work already; stop it first, or use plan, which takes no lock")
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Release() //nolint:errcheck // the kernel releases it in any case
+	switch verb {
+	case "down":
+		return keep.Settle(ctx, c.Down, show)
+	case "watch":
+		files, err := watch.New(ctx, watch.Options{Files: c.inputs(), Period: keep.Period})
+		if err != nil {
+			return err
+		}
+		return keep.Loop(ctx, c.Plan, c.log, keep.Ready, files, nil)
+	}
+	if err := keep.Settle(ctx, c.Plan, show); err != nil {
+		return err
+	}
+	keep.Ready()
+	return nil
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/nl"
+	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/state"
+)
+
+// conf turns what the other programs found out about this node into its CNI configuration.
+type conf struct {
+	options
+	dir  state.Dir
+	log  *slog.Logger
+	told []string // paths warned of, so that a watch does it once
+}
+
+func (c *conf) inputs() []string {
+	return []string{c.dir.Lease(), c.dir.Link(), c.dir.Routes(), c.cniConf}
+}
+
+// Plan reads every input before it plans a thing: while one is missing or broken, what is there stays.
+func (c *conf) Plan(context.Context) ([]plan.Op, error) {
+	lease, err := need[state.Lease](c.dir.Lease(), "subnet-lease")
+	if err != nil {
+		return nil, err
+	}
+	link, err := need[state.Link](c.dir.Link(), "the backend's setup tool, such as vxlan-setup,")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := need[state.Routes](c.dir.Routes(), "route-sync"); err != nil {
+		return nil, err
+	}
+	list, err := loadCNIConf(c.cniConf)
+	if err != nil {
+		return nil, err
+	}
+	env := envOf(lease, link)
+	dir, err := filepath.Abs(c.runDir) // the runtime starts the plugin somewhere else
+	if err != nil {
+		return nil, err
+	}
+	if err := list.convert(state.Dir(dir), env); err != nil {
+		return nil, err
+	}
+	data, err := list.render()
+	if err != nil {
+		return nil, err
+	}
+	c.warn(list)
+	return confOps(c.files(), env.render(), c.conflist, data), nil
+}
+
+// need loads another program's file; a missing one is to be waited for.
+func need[T any](path, producer string) (T, error) {
+	v, err := state.Load[T](path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = exit.WithHint(exit.Errorf(exit.TryAgain, "read %q: %w", path, fs.ErrNotExist), "%s writes it", producer)
+	}
+	return v, err
+}
+
+// files are the places of subnet.env.
+func (c *conf) files() []string {
+	if c.subnetEnv == "" || c.subnetEnv == c.dir.SubnetEnv() {
+		return []string{c.dir.SubnetEnv()}
+	}
+	return []string{c.dir.SubnetEnv(), c.subnetEnv}
+}
+
+// Down removes the conflist first, so that no pod is sent here any more, and the bridge last: only
+// one that cni-bridge made, and that no pod is attached to.
+func (c *conf) Down(context.Context) ([]plan.Op, error) {
+	var ops []plan.Op
+	for _, path := range append([]string{c.conflist}, c.files()...) {
+		if op := state.RemoveOp(path); op != nil {
+			ops = append(ops, op)
+		}
+	}
+	bridge, err := c.idleBridge()
+	if err != nil || bridge == "" {
+		return ops, err
+	}
+	return append(ops, plan.Func{Text: "ip link del " + bridge, Run: func(context.Context) error {
+		s, err := nl.OpenSocket()
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.Do(nl.DeleteLink(bridge)), s.Close())
+	}}), nil
+}
+
+// idleBridge is the name of the bridge to remove, or empty.
+func (c *conf) idleBridge() (string, error) {
+	s, err := nl.OpenSocket()
+	if err != nil {
+		return "", err
+	}
+	defer s.Close() //nolint:errcheck // nothing is buffered
+	name := bridgeOf(c.cniConf)
+	br, ok, err := s.Device(name)
+	if err != nil || !ok || br.Kind != "bridge" || br.Alias != mark {
+		return "", err
+	}
+	ports, err := s.Ports(br.Index)
+	if err != nil {
+		return "", err
+	}
+	if len(ports) > 0 {
+		c.log.Warn("the bridge stays: pods are attached", "dev", name, "pods", len(ports))
+		return "", nil
+	}
+	return name, nil
+}
+
+// bridgeOf is the bridge that a cni-conf.json names; the default where it cannot be read.
+func bridgeOf(cniConf string) string {
+	list, err := loadCNIConf(cniConf)
+	if err != nil {
+		return defaultBridge
+	}
+	for _, p := range list.plugins() {
+		if d, ok := p["delegate"].(map[string]any); ok && ours(p) {
+			if name, ok := d["bridge"].(string); ok && name != "" {
+				return name
+			}
+		}
+	}
+	return defaultBridge
+}
+
+// warn tells of what will make the runtime fail although every file is right.
+func (c *conf) warn(list conflist) {
+	if list.builtIn && c.fresh(c.cniConf) {
+		c.log.Info("there is no such file: flannel's default configuration is used", "path", c.cniConf)
+	}
+	for _, p := range list.plugins() {
+		name, _ := p["type"].(string)
+		if path := filepath.Join(c.binDir, name); !exists(path) && c.fresh(path) {
+			c.log.Warn("the configuration names a plugin that is not installed", "path", path)
+		}
+	}
+	entries, _ := os.ReadDir(filepath.Dir(c.conflist)) // made by the write where it is missing
+	for _, e := range entries {
+		known := slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(e.Name()))
+		path := filepath.Join(filepath.Dir(c.conflist), e.Name())
+		if known && e.Name() < filepath.Base(c.conflist) && c.fresh(path) {
+			c.log.Warn("the runtime takes the first configuration by name, which is another one", "path", path)
+		}
+	}
+}
+
+// fresh says whether there has been no word of the path yet.
+func (c *conf) fresh(path string) bool {
+	if slices.Contains(c.told, path) {
+		return false
+	}
+	c.told = append(c.told, path)
+	return true
+}
