@@ -72,8 +72,8 @@ func (s *fileStore) list(clean bool) (Listing, error) {
 	for _, f := range files {
 		name := f.Name()
 		if node, ok := state.NodeOfPeer(name); ok {
-			delete(known, node)
 			s.read(node, known[node], l.Entries)
+			delete(known, node)
 		} else if clean && strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".tmp") {
 			_, _ = state.Remove(filepath.Join(s.dir, name)) // the next one tries again
 		}

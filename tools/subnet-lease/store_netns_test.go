@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -287,5 +288,75 @@ func BenchmarkJoin(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkJoinWatched is the same with a real process that watches: from the rename in the store until
+// the peer's file is new.
+func BenchmarkJoinWatched(b *testing.B) {
+	for _, peers := range []int{100, 5000} {
+		b.Run(fmt.Sprintf("peers=%d", peers), func(b *testing.B) {
+			n := newNode(b, "watcher", "1", filepath.Join(b.TempDir(), "store"))
+			fill(b, n.store, peers)
+			write(b, n.netConf, wide)
+			n.watch()
+			r := numbered(7)
+			var took []time.Duration
+			for i := 0; b.Loop(); i++ {
+				mac := fmt.Sprintf("62:00:00:00:01:%02x", i%256)
+				r.Backend.Data = []byte(fmt.Sprintf(`{"VNI":1,"VtepMAC":%q}`, mac))
+				start := time.Now()
+				if _, err := state.Save(filepath.Join(n.store, "n7.json"), r); err != nil {
+					b.Fatal(err)
+				}
+				for !strings.Contains(read(b, n.run.Peer("n7")), mac) {
+					if time.Since(start) > 10*time.Second {
+						b.Fatal("not within 10 s")
+					}
+				}
+				took = append(took, time.Since(start))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+		})
+	}
+}
+
+// TestListingReadsOnlyWhatIsNew: an unchanged record is not read again, a replaced, an edited and a
+// removed one are seen.
+func TestListingReadsOnlyWhatIsNew(t *testing.T) {
+	s := newFileStore(filepath.Join(t.TempDir(), "store"))
+	list := func() map[string]Entry {
+		all, err := s.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all.Entries
+	}
+	if all, _ := s.List(t.Context()); !all.Unused {
+		t.Error("a store that is not there is not called unused")
+	}
+	fill(t, s.dir, 5)
+	before := list()
+	r := numbered(1)
+	r.Backend.Data = nil
+	state.Save(s.path("n1"), r)
+	write(t, s.path("n2"), "{")
+	os.Remove(s.path("n3"))
+	after := list()
+	for _, node := range []string{"n0", "n4"} {
+		if after[node].Record == nil || after[node].Record != before[node].Record {
+			t.Errorf("%s was read again", node)
+		}
+	}
+	if after["n1"].Record.Backend.Data != nil || after["n2"].Err == nil || !after["n3"].gone() {
+		t.Errorf("changes were missed: %v", after)
+	}
+	if e, err := s.Get(t.Context(), "n0"); err != nil || e.Record != before["n0"].Record {
+		t.Errorf("Get: %v, %v", e, err)
+	}
+	if e, err := s.Get(t.Context(), "n3"); err != nil || !e.gone() {
+		t.Errorf("Get of a removed one: %v, %v", e, err)
 	}
 }

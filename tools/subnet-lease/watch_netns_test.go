@@ -3,7 +3,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,21 +15,23 @@ import (
 	"github.com/towpath/towpath/lib/tool"
 )
 
+// wide is a network with room for thousands of nodes.
+const wide = `{"Network":"10.0.0.0/8","SubnetLen":24,"SubnetMin":"10.240.0.0","Backend":{"Type":"vxlan"}}`
+
 // benchStep is a step in the test's own namespace whose outputs stand, beside a store of so many peers.
 func benchStep(b testing.TB, peers int) *step {
 	b.Helper()
 	n := newNode(b, "bench", "1", filepath.Join(b.TempDir(), "store"))
 	fill(b, n.store, peers)
-	write(b, n.netConf, `{"Network":"10.0.0.0/8","SubnetLen":24,"SubnetMin":"10.240.0.0","Backend":{"Type":"vxlan"}}`)
+	write(b, n.netConf, wide)
 	s := &step{
-		env:     &tool.Env{RunDir: n.run, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
+		env:     &tool.Env{RunDir: n.run, Log: slog.New(slog.DiscardHandler)},
 		store:   newFileStore(n.store),
 		node:    n.name,
 		netConf: n.netConf, ttl: 24 * time.Hour, margin: time.Hour, ipMasq: true,
-		selection: Selection{Ifaces: []string{"lo"}},
+		selection: Selection{Ifaces: []string{"127.0.0.1"}},
 		told:      map[string]string{}, files: map[string]peerFile{},
 	}
-	s.selection = Selection{Ifaces: []string{"127.0.0.1"}}
 	err := tool.Settle(b.Context(), s.Plan, func(plan.Op) {})
 	if err != nil {
 		b.Fatal(err)
