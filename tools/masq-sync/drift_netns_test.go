@@ -3,12 +3,14 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -248,4 +250,24 @@ func TestBadInput(t *testing.T) {
 	if after := n.snapshot(); after != before {
 		t.Errorf("bad input changed the kernel:\n%s", after)
 	}
+}
+
+// BenchmarkPlanUnchanged is what a period, or a hint that was none, costs.
+func BenchmarkPlanUnchanged(b *testing.B) {
+	n := nstest.New(b, "bench")
+	dir := state.Dir(b.TempDir())
+	if _, err := state.Save(dir.Lease(), dualLease); err != nil {
+		b.Fatal(err)
+	}
+	n.Run("iptables-legacy", "-P", "FORWARD", "DROP")
+	n.Run("masq-sync", "apply", "--run-dir", string(dir))
+	n.Do(func() {
+		s := &step{options: defaults, machine: machine{dir: dir, log: slog.New(slog.DiscardHandler)}, warned: map[string]string{}}
+		for b.Loop() {
+			if ops, err := s.Plan(b.Context()); err != nil || len(ops) > 0 {
+				b.Errorf("%v, %v", ops, err)
+				return
+			}
+		}
+	})
 }

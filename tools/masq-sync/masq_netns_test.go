@@ -7,8 +7,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -261,5 +263,44 @@ func TestSysctlsAreLogged(t *testing.T) {
 	n.node.Run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
 	if out := n.mustMasq("plan", "--bridge-nf", "off"); strings.Contains(out, "bridge-nf-call-iptables") {
 		t.Errorf("--bridge-nf off:\n%s", out)
+	}
+}
+
+// TestReplacingLosesNothing: packets of a masqueraded flow pass while the table is replaced again and
+// again, also by a program that is killed at any moment.
+func TestReplacingLosesNothing(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.mustMasq("apply")
+	ping := n.pod.Command("ping", "-i", "0.01", "-c", "300", "-W", "5", "192.168.9.2")
+	var out strings.Builder
+	ping.Stdout = &out
+	if err := ping.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- ping.Wait() }()
+	replaced := 0
+	for random := false; ; random = !random {
+		cmd := n.node.Command("masq-sync", "apply", "--run-dir", string(n.dir), "--random-fully="+strconv.FormatBool(random))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if replaced%3 == 2 {
+			<-time.After(time.Duration(replaced) * time.Millisecond)
+			cmd.Process.Kill()
+		}
+		cmd.Wait()
+		replaced++
+		select {
+		case err := <-done:
+			if err != nil || !strings.Contains(out.String(), " 0% packet loss") || replaced < 3 {
+				t.Errorf("%d times replaced: %v\n%s", replaced, err, out.String())
+			}
+			n.mustMasq("apply")
+			n.sees("after all that", n.pod, world.IPv4.outside, world.IPv4.node)
+			return
+		default:
+		}
 	}
 }
