@@ -1,15 +1,12 @@
 package nl
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/towpath/towpath/lib/plan"
 )
 
 // Verb is what a Change does with an entry.
@@ -52,9 +49,6 @@ type Socket struct {
 	out []byte
 	in  []byte
 }
-
-// Batch is Socket under its other name.
-type Batch = Socket
 
 // OpenSocket opens a socket in the network namespace of the calling thread.
 func OpenSocket() (*Socket, error) {
@@ -254,29 +248,3 @@ func parseError(h header, b []byte) (errno unix.Errno, why string) {
 }
 
 const nlmsgerrAttrMsg = 1
-
-// Op makes a plan's operation of a change. Operations of one socket that follow each other in a plan
-// are sent together.
-func (s *Socket) Op(c Change) plan.Op { return changeOp{Change: c, socket: s} }
-
-type changeOp struct {
-	Change
-	socket *Socket
-}
-
-func (o changeOp) Do(context.Context) error { return o.socket.Apply([]Change{o.Change}, nil)[0] }
-
-// DoMany is plan.Many.
-func (o changeOp) DoMany(_ context.Context, ops []plan.Op) []error {
-	changes := make([]Change, len(ops))
-	for i, op := range ops {
-		changes[i] = op.(changeOp).Change
-	}
-	return o.socket.Apply(changes, nil)
-}
-
-// Joins is plan.Many.
-func (o changeOp) Joins(other plan.Op) bool {
-	p, ok := other.(changeOp)
-	return ok && p.socket == o.socket
-}

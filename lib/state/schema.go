@@ -125,6 +125,9 @@ type Routes struct {
 	Repaired int `json:"repaired"`
 	// LastRepair is the text of the last operation that put something back.
 	LastRepair string `json:"lastRepair,omitempty"`
+	// Foreign are routes over our device that somebody else made, as ip route prints them; they are left
+	// alone (at most 20 are listed).
+	Foreign []string `json:"foreign,omitempty"`
 }
 
 // Endpoint is endpoints/<container>-<if>.json: one interface of one pod of this node.
