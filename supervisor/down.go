@@ -33,11 +33,11 @@ func down(ctx context.Context, env *tool.Env) error {
 	if err := halt(ctx, env); err != nil {
 		return err
 	}
-	dir, runner, release, err := own(ctx, env, "down")
+	dir, runner, held, err := own(ctx, env, "down")
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer held.Release() //nolint:errcheck // the kernel releases it in any case
 	if err := endOrphans(ctx, env.Log, runner.Mark, nil, g); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ var program = tool.Program{
 	Verbs: []tool.Verb{
 		{Name: "supervise", Usage: "run the stages until told to end; what they made stays", Run: supervise},
 		{
-			Name: "status", Usage: "print how each stage is, also when no supervisor runs", Run: status, OwnOnly: true,
+			Name: "status", Usage: "print how each stage is, also when no supervisor runs", Run: status,
 			Flags: []tool.Flag{
 				{Name: "output", Usage: "table or json", Default: "table"},
 				{Name: "wait", Usage: "wait up to this long until every stage is as it should be", Default: noWait},

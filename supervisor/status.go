@@ -72,7 +72,9 @@ func settled(ctx context.Context, env *tool.Env) (report, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	changes, err := watch.New(ctx, watch.Options{Dirs: []string{env.RunDir.Supervisor()}, Period: time.Second})
+	changes, err := watch.New(ctx, watch.Options{
+		Dirs: []string{env.RunDir.Supervisor()}, Files: []string{env.RunDir.Lock(programName)}, Period: time.Second,
+	})
 	if err != nil {
 		return r, err
 	}
@@ -96,12 +98,13 @@ func collect(dir state.Dir) (report, error) {
 	if err != nil {
 		return r, err
 	}
-	r.Supervisor.Running, r.Supervisor.Holder = held, holder
+	r.Supervisor.Holder = holder
+	r.Supervisor.Running = held && strings.Contains(holder, supervising)
 	entries, err := os.ReadDir(dir.Supervisor())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return r, fmt.Errorf("read %q: %w", dir.Supervisor(), errors.Unwrap(err))
 	}
-	r.OK = held
+	r.OK = r.Supervisor.Running && strings.HasSuffix(holder, supervising) // not "(starting)"
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
 		if !ok || stage.CheckName(name) != nil {
@@ -138,7 +141,7 @@ func (r report) verdict() error {
 		}
 	}
 	if len(behind) == 0 {
-		behind = []string{"no stage is known yet"}
+		behind = []string{"the supervisor is starting"}
 	}
 	return exit.Errorf(exit.TryAgain, "not all is at work: %s", strings.Join(behind, ", "))
 }
@@ -147,6 +150,8 @@ func (r report) table(w io.Writer, now time.Time) {
 	if r.Supervisor.Running {
 		pid, _, _ := strings.Cut(r.Supervisor.Holder, " ")
 		fmt.Fprintf(w, "supervisor: running, process %s\n", pid)
+	} else if r.Supervisor.Holder != "" {
+		fmt.Fprintf(w, "supervisor: not running; the run directory is held by process %s\n", r.Supervisor.Holder)
 	} else {
 		fmt.Fprintln(w, "supervisor: not running")
 	}
@@ -170,7 +175,7 @@ func (s stageReport) detail(now time.Time) string {
 	if s.PID > 0 && !s.Alive {
 		parts = append(parts, "the process is dead")
 	}
-	if s.LastExit != "" && !slices.Contains([]string{"done", "ready", "waiting", "masked"}, s.State) {
+	if s.LastExit != "" && !slices.Contains([]string{"done", "ready", "waiting", "stopped"}, s.State) {
 		parts = append(parts, "ended: "+s.LastExit)
 	}
 	if len(s.WaitsFor) > 0 {
@@ -183,7 +188,7 @@ func (s stageReport) detail(now time.Time) string {
 	if t, err := time.Parse(time.RFC3339, s.NextRetry); err == nil {
 		parts = append(parts, "next try in "+max(t.Sub(now), 0).Round(time.Second).String())
 	}
-	if s.Status != "" {
+	if s.Status != "" && !slices.Contains([]string{"done", "waiting", "stopped"}, s.State) {
 		parts = append(parts, s.Status)
 	}
 	return strings.Join(parts, "; ")

@@ -25,12 +25,15 @@ import (
 	"github.com/towpath/towpath/supervisor/stage"
 )
 
+// supervising is what the lock file says of a supervisor whose stages' files are all its own.
+const supervising = programName + " supervise"
+
 func supervise(ctx context.Context, env *tool.Env) error {
-	dir, runner, release, err := own(ctx, env, "supervise")
+	dir, runner, held, err := own(ctx, env, "supervise (starting)")
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer held.Release() //nolint:errcheck // the kernel releases it in any case
 	orders, stopOrders := takeOrders()
 	defer stopOrders()
 	if os.Getpid() == 1 {
@@ -90,8 +93,13 @@ func supervise(ctx context.Context, env *tool.Env) error {
 		},
 		Reload: reload, Hurry: orders.hurry,
 		BeatEvery: interval / 2, Beat: func() { notify(daemon.SdNotifyWatchdog) },
-		Started: env.Ready,
-		Status:  func(line string) { env.Status("%s", line) },
+		Started: func() {
+			if err := held.Say(supervising); err != nil {
+				env.Log.Warn("cannot say in the lock file that the supervisor runs", "err", err)
+			}
+			env.Ready()
+		},
+		Status: func(line string) { env.Status("%s", line) },
 	})
 	err = e.Run(ctx)
 	notify(daemon.SdNotifyStopping)
@@ -102,7 +110,7 @@ func notify(text string) { _, _ = daemon.SdNotify(false, text) } // nobody liste
 
 // own makes the run directory this process's: two supervisors of one directory would start
 // everything twice.
-func own(ctx context.Context, env *tool.Env, verb string) (state.Dir, *process.Runner, func(), error) {
+func own(ctx context.Context, env *tool.Env, verb string) (state.Dir, *process.Runner, *lock.Lock, error) {
 	abs, err := filepath.Abs(string(env.RunDir))
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("find --run-dir %q: %w", env.RunDir, err)
@@ -121,13 +129,12 @@ func own(ctx context.Context, env *tool.Env, verb string) (state.Dir, *process.R
 	if err != nil {
 		return "", nil, nil, err
 	}
-	release := func() { _ = l.Release() } // the kernel releases it in any case
 	mark, err := process.MarkOf(abs)
 	if err != nil {
-		release()
+		_ = l.Release()
 		return "", nil, nil, fmt.Errorf("look at %q: %w", abs, errors.Unwrap(err))
 	}
-	return dir, &process.Runner{Mark: mark, Stdout: os.Stderr, Stderr: os.Stderr}, release, nil
+	return dir, &process.Runner{Mark: mark, Stdout: os.Stderr, Stderr: os.Stderr}, l, nil
 }
 
 // orders is what a supervisor is told by signals beside the one that ends it.

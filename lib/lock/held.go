@@ -36,3 +36,10 @@ func Held(path string) (holder string, held bool, err error) {
 	text, err := os.ReadFile(path)
 	return strings.TrimSpace(string(text)), true, err
 }
+
+// Say replaces what the lock's file says the holder does.
+func (l *Lock) Say(what string) error {
+	text := fmt.Sprintf("%d %s\n", os.Getpid(), what)
+	_, err := l.f.WriteAt([]byte(text), 0)
+	return errors.Join(err, l.f.Truncate(int64(len(text))))
+}

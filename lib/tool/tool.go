@@ -119,6 +119,9 @@ var common = []Flag{
 // Main runs the program on the process's arguments and exits.
 func Main(p Program) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A log whose reader is gone must not end a program that keeps the data plane: a write fails then,
+	// nothing more. Notify, not Ignore: that would be passed on to the programs we start.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	code := Run(ctx, p, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

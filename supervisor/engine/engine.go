@@ -83,6 +83,7 @@ type unit struct {
 	sum    string            // all of sums
 	reason string            // why it was started
 	cause  string            // why it will be started next
+	made   []string          // outputs that a oneshot left
 
 	timer   *time.Timer
 	tick    int // distinguishes the timer that counts from those that were stopped too late

@@ -19,6 +19,16 @@ func exists(path string) bool {
 	return err == nil && (!strings.HasSuffix(path, "/") || info.IsDir())
 }
 
+// regarded is every file whose coming, going or content may move the stage: its inputs, and what a
+// oneshot leaves behind, since no process is there to see that somebody removes it.
+func regarded(s *stage.Stage) []string {
+	files := append(s.Required(), s.Optional...)
+	if s.Mode == stage.Oneshot {
+		files = append(files, s.Outputs...)
+	}
+	return files
+}
+
 // load reads the stage files, and watches and looks at what they name.
 func (e *Engine) load(ctx context.Context) error {
 	g, masked, err := e.Load()
@@ -28,12 +38,12 @@ func (e *Engine) load(ctx context.Context) error {
 	watching, cancel := context.WithCancel(ctx)
 	var files, dirs []string
 	for _, s := range g.Stages {
-		for _, name := range append(s.Required(), s.Optional...) {
+		for _, name := range regarded(s) {
 			path := stage.Path(string(e.RunDir), name)
 			if !slices.Contains(files, path) {
 				files = append(files, path)
 			}
-			if strings.HasSuffix(name, "/") && !slices.Contains(s.Gates, name) && !slices.Contains(dirs, path) {
+			if strings.HasSuffix(name, "/") && slices.Contains(s.Watched(), name) && !slices.Contains(dirs, path) {
 				dirs = append(dirs, path)
 			}
 		}

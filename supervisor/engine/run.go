@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -116,6 +117,9 @@ func (e *Engine) ended(u *unit, end process.End, quit chan struct{}) {
 	} else {
 		e.Log.Warn("stage ended", "stage", u.spec.Name, "exit", u.lastExit)
 	}
+	if u.made = nil; ev.Outcome == Success && u.spec.Mode == stage.Oneshot {
+		u.made = e.left(u.spec)
+	}
 	e.apply(u, ev, quit)
 	if u.m.Phase == Held {
 		e.Log.Error("stage held until an input or its stage file changes", "stage", u.spec.Name, "exit", u.lastExit)
@@ -153,7 +157,7 @@ func (e *Engine) look(c watch.Change, quit chan struct{}) {
 }
 
 func (e *Engine) hit(c watch.Change, s *stage.Stage) bool {
-	for _, name := range append(s.Required(), s.Optional...) {
+	for _, name := range regarded(s) {
 		if path := stage.Path(string(e.RunDir), name); c.Has(path) {
 			return true
 		}
@@ -174,11 +178,14 @@ func (e *Engine) lookAt(u *unit, quit chan struct{}) {
 		return
 	}
 	sums := e.contents.sums(e.watched(u.spec))
-	names := changed(u.sums, sums)
+	names, what := changed(u.sums, sums), " changed"
+	if len(names) == 0 && u.m.Phase == Done {
+		names, what = e.lost(u), " is gone"
+	}
 	if len(names) == 0 || !e.mayRun(u) {
 		return
 	}
-	u.cause = strings.Join(names, ", ") + " changed"
+	u.cause = strings.Join(names, ", ") + what
 	if u.m.Phase == Ready && u.spec.OnChange == stage.Signal { // a new run would look at them itself
 		u.sums, u.sum = sums, fold(sums)
 	}
@@ -190,7 +197,7 @@ func (e *Engine) heeds(u *unit) bool {
 	switch u.m.Phase {
 	case Held, Backoff:
 		return true
-	case Done:
+	case Done: // also where an output is gone
 		return u.spec.OnChange != stage.Nothing
 	case Starting: // rerun: seen when the run has ended; signal: when it is ready
 		return u.spec.OnChange == stage.Restart
@@ -198,6 +205,17 @@ func (e *Engine) heeds(u *unit) bool {
 		return u.spec.OnChange == stage.Restart || u.spec.OnChange == stage.Signal
 	}
 	return false
+}
+
+// left is the outputs that exist.
+func (e *Engine) left(s *stage.Stage) []string {
+	return slices.DeleteFunc(slices.Clone(s.Outputs), func(name string) bool { return !exists(e.path(name)) })
+}
+
+// lost is the outputs that a oneshot left and that are no longer there.
+func (e *Engine) lost(u *unit) []string {
+	left := e.left(u.spec)
+	return slices.DeleteFunc(slices.Clone(u.made), func(name string) bool { return slices.Contains(left, name) })
 }
 
 func (e *Engine) lacking(s *stage.Stage) []string {

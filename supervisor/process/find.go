@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -130,6 +131,14 @@ func Running(mark string) []Found {
 		}
 	}
 	return out
+}
+
+// groupRuns says whether a process of the group runs; zombies do not.
+func groupRuns(group int) bool {
+	return slices.ContainsFunc(pids(), func(pid int) bool {
+		f, err := stat(pid)
+		return err == nil && f.Group == group && !f.zombie
+	})
 }
 
 // sweep kills what is left of a process group whose leader has ended and was not our child, so that

@@ -7,12 +7,14 @@ package process
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -79,8 +81,16 @@ func Find(program string) (string, error) {
 		}
 	}
 	path, err := exec.LookPath(program)
+	var at *exec.Error // it and the path error within it name the program again
+	var in *fs.PathError
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	if errors.As(err, &in) {
+		err = in.Err
+	}
 	if err != nil {
-		return "", fmt.Errorf("find program %q: %w", program, errors.Unwrap(err))
+		return "", fmt.Errorf("find program %q: %w", program, err)
 	}
 	return filepath.Abs(path)
 }
@@ -115,7 +125,9 @@ func (r *Runner) Start(c Command, on Callbacks) (*Process, error) {
 		p.fd, err = openPIDFD(cmd.Process.Pid) // not waited for yet: the number is its own
 	}
 	if err == nil {
-		p.Identity, err = Identify(cmd.Process.Pid)
+		var f Found
+		f, err = stat(cmd.Process.Pid) // it may have ended already: a zombie until it is waited for
+		p.Identity = f.Identity
 	}
 	if err != nil {
 		if cmd.Process != nil {
@@ -133,6 +145,7 @@ func (r *Runner) Start(c Command, on Callbacks) (*Process, error) {
 		cmd.Wait()                      //nolint:errcheck // ProcessState says it
 		r.forget(p.PID)
 		p.fd.Close()
+		awaitGroup(p.PID)
 		notes.drain(on.Notified)
 		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 		end := End{Known: true, Code: status.ExitStatus()}
@@ -171,6 +184,7 @@ func (r *Runner) Adopt(id Identity, socket string, on Callbacks) (*Process, erro
 		await(fd)
 		fd.Close()
 		r.sweep(id.PID)
+		awaitGroup(id.PID)
 		notes.drain(on.Notified)
 		on.Ended(End{})
 	}()
@@ -215,4 +229,17 @@ func await(fd *os.File) {
 		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		return err == nil && ready > 0
 	})
+}
+
+// awaitGroup returns when no process of a killed group runs, so that the next run of the stage meets
+// none that still holds a lock; one that the kernel cannot end keeps it for a few seconds only.
+func awaitGroup(group int) {
+	delay := time.Millisecond
+	for range 12 {
+		if unix.Kill(-group, 0) != nil || !groupRuns(group) {
+			return
+		}
+		<-time.After(delay)
+		delay *= 2
+	}
 }

@@ -38,7 +38,7 @@ func Expand(s string, look Lookup) (string, error) {
 		}
 		value, ok := look(name)
 		switch {
-		case hasFallback && value == "":
+		case hasFallback && (!ok || value == ""):
 			value = fallback
 		case !ok:
 			return "", fmt.Errorf("variable %q is not set: set it, or write ${%s:-DEFAULT}", name, name)

@@ -181,6 +181,7 @@ func (p *parser) text(key, otherwise string) string {
 	s, ok := v.(string)
 	if !ok {
 		p.fault(key, "%s where a string belongs", kind(v))
+		return otherwise
 	}
 	return s
 }
