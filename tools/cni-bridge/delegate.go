@@ -60,6 +60,9 @@ func delegateAdd(c *call, env subnetEnv) error {
 	if err != nil {
 		return err
 	}
+	if _, err := findPlugin(c.conf.bridge.Type); err != nil {
+		return err
+	}
 	// Before the delegate runs, so that a DEL can undo what it did when this process dies.
 	if _, err := state.WriteFile(c.statePath(), conf, 0o600); err != nil {
 		return err
@@ -171,10 +174,12 @@ func delegateStatus(c *call, env subnetEnv) error {
 // delegateGC undoes delegates' work for attachments of this network that are not valid, and lets the
 // delegate itself collect.
 func delegateGC(c *call, valid map[holder]bool) error {
-	names, err := readNames(c.conf.DataDir)
+	err := state.Sweep(c.conf.DataDir)
+	names, lerr := readNames(c.conf.DataDir)
+	err = errors.Join(err, lerr)
 	for _, name := range names {
 		h, ok := holderOfFile(name)
-		if !ok || valid[h] {
+		if !ok || strings.HasPrefix(name, ".") || valid[h] {
 			continue
 		}
 		path := filepath.Join(c.conf.DataDir, name)

@@ -129,14 +129,13 @@ func (w *sweep) ports() error {
 // endpoints removes this network's endpoint files that no attachment stands behind.
 func (w *sweep) endpoints() error {
 	dir := state.Dir(w.conf.RunDir).Endpoints()
-	names, err := readNames(dir)
+	err := state.Sweep(dir)
+	names, lerr := readNames(dir)
+	err = errors.Join(err, lerr)
 	for _, name := range names {
-		if _, ok := state.NodeOfPeer(name); !ok { // temporary files
-			continue
-		}
 		path := filepath.Join(dir, name)
 		e, lerr := state.Load[state.Endpoint](path)
-		if lerr != nil || e.Network != w.conf.Name {
+		if !strings.HasSuffix(name, ".json") || lerr != nil || e.Network != w.conf.Name {
 			continue // not ours to judge
 		}
 		h := holder{e.ContainerID, e.Interface}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -278,6 +279,14 @@ func TestFull(t *testing.T) {
 	}
 	// A pod of this boot whose namespace and host end are gone is no pod.
 	h.Run("ip", "netns", "del", pods[4].Name)
+	for end := time.Now().Add(30 * time.Second); ; { // the kernel takes its time
+		if _, err := h.Try("ip", "link", "show", vethOf(pods[4].id)); err != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the host end outlives its namespace")
+		}
+	}
 	last := newContainer(t, "last")
 	h.add(last, h.conf("1.0.0", nil))
 }

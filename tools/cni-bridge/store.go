@@ -114,11 +114,7 @@ func (s *store) path(a netip.Addr) string { return filepath.Join(s.dir, a.String
 // holds says whether the address is taken by h. Call it locked.
 func (s *store) holds(h holder, a netip.Addr) bool {
 	data, err := os.ReadFile(s.path(a))
-	if err != nil {
-		return false
-	}
-	content := strings.TrimSpace(string(data))
-	return content == "" || content == h.content()
+	return err == nil && strings.TrimSpace(string(data)) == h.content()
 }
 
 // free says whether the address can be taken. An address file without content is left of a process
@@ -145,11 +141,11 @@ func (s *store) take(h holder, a netip.Addr) error {
 	return nil
 }
 
-// release frees the addresses of those given that h holds. Call it locked.
+// release frees the addresses of those given that h holds, or that nobody does. Call it locked.
 func (s *store) release(h holder, addrs []netip.Addr) error {
 	var failed error
 	for _, a := range addrs {
-		if !s.holds(h, a) {
+		if !s.holds(h, a) && !s.free(a) {
 			continue
 		}
 		if err := os.Remove(s.path(a)); err != nil && !errors.Is(err, fs.ErrNotExist) {

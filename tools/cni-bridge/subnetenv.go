@@ -5,12 +5,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"strconv"
 	"strings"
 
-	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -81,7 +79,7 @@ func loadSubnetEnv(path string) (subnetEnv, error) {
 // since more than one program reads and writes this file; a line that is none of these is an error.
 func parseSubnetEnv(data []byte) (subnetEnv, error) {
 	var e subnetEnv
-	found := map[string]bool{}
+	masq := false
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
@@ -96,16 +94,24 @@ func parseSubnetEnv(data []byte) (subnetEnv, error) {
 		if err := e.set(key, value); err != nil {
 			return e, &state.KeyError{Key: key, Err: fmt.Errorf("line %d: %w", n, err)}
 		}
-		found[key] = true
+		masq = masq || key == "FLANNEL_IPMASQ"
 	}
 	if err := lines.Err(); err != nil {
 		return e, err
 	}
-	for _, need := range []string{"FLANNEL_NETWORK|FLANNEL_IPV6_NETWORK", "FLANNEL_SUBNET|FLANNEL_IPV6_SUBNET", "FLANNEL_MTU", "FLANNEL_IPMASQ"} {
-		v4, v6, _ := strings.Cut(need, "|")
-		if !found[v4] && !found[v6] {
-			return e, &state.KeyError{Key: v4, Err: errors.New("missing")}
-		}
+	missing := ""
+	switch {
+	case e.Networks == (state.Pair[string]{}):
+		missing = "FLANNEL_NETWORK"
+	case e.Subnet == (state.Pair[netip.Prefix]{}):
+		missing = "FLANNEL_SUBNET"
+	case e.MTU == 0:
+		missing = "FLANNEL_MTU"
+	case !masq:
+		missing = "FLANNEL_IPMASQ"
+	}
+	if missing != "" {
+		return e, &state.KeyError{Key: missing, Err: errors.New("missing")}
 	}
 	return e, nil
 }
@@ -154,12 +160,4 @@ func prefixOf(cidr string, f state.Family) (netip.Prefix, error) {
 		return p, fmt.Errorf("%q is not of %s", cidr, f)
 	}
 	return p, nil
-}
-
-// notRunYet says of a missing subnet.env what has to be done about it.
-func notRunYet(err error) error {
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return exit.WithHint(fmt.Errorf("%w: subnet-lease and cni-bridge conf have not run on this node", err), "see towpath status")
 }
