@@ -3,13 +3,14 @@
 package tests
 
 import (
-	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/towpath/towpath/lib/state"
 )
 
 // backends are the configurations that the pipeline tests run with: the setup tool of each, and its
@@ -91,29 +92,33 @@ func join(a, z *node) {
 // had them.
 func reach(t *testing.T, a, z *node) {
 	t.Helper()
-	pod := map[*node][]string{}
-	for i, n := range []*node{a, z} {
-		lease := read(t, n.run.Lease())
-		for _, p := range []string{
-			fmt.Sprintf("10.244.%d.9/32", i), fmt.Sprintf("fd00:10:244:%x::9/128", i),
-		} {
-			if prefix := strings.TrimSuffix(p[:strings.LastIndexAny(p, ".:")], ":"); strings.Contains(lease, prefix+".") || strings.Contains(lease, prefix+":") {
-				n.Run("ip", "addr", "add", p, "dev", "lo")
-				pod[n] = append(pod[n], strings.SplitN(p, "/", 2)[0])
+	pods := map[*node]state.Pair[netip.Addr]{}
+	for _, n := range []*node{a, z} {
+		lease, err := state.Load[state.Lease](n.run.Lease())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pod state.Pair[netip.Addr]
+		for _, f := range state.Families {
+			if !lease.Subnet.Has(f) {
+				continue
 			}
+			address := lease.Subnet.Of(f).Addr().AsSlice()
+			address[len(address)-1] = 9
+			ip, _ := netip.AddrFromSlice(address)
+			pod.Set(f, ip)
+			n.Run("ip", "addr", "add", ip.String(), "dev", "lo")
+			defer n.Run("ip", "addr", "del", netip.PrefixFrom(ip, ip.BitLen()).String(), "dev", "lo")
 		}
-		if len(pod[n]) == 0 {
-			t.Fatalf("%s: no subnet of the pattern in %s", n.name, lease)
-		}
+		pods[n] = pod
 	}
-	for i, to := range pod[z] {
-		if out, err := a.Try("ping", "-c2", "-i0.1", "-W2", "-I", pod[a][i], to); err != nil {
-			t.Errorf("ping %s from %s: %v\n%s", to, pod[a][i], err, out)
+	for _, f := range state.Families {
+		from, to := pods[a].Of(f), pods[z].Of(f)
+		if !to.IsValid() {
+			continue
 		}
-	}
-	for n, addresses := range pod {
-		for _, addr := range addresses {
-			n.Run("ip", "addr", "del", addr, "dev", "lo")
+		if out, err := a.Try("ping", "-c2", "-i0.1", "-W2", "-I", from.String(), to.String()); err != nil {
+			t.Errorf("ping %s from %s: %v\n%s", to, from, err, out)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Nodes and pods of the demo: namespaces, and the commands an administrator and kubelet would run.
-declare -A node_pid node_ip supervisor pod_ip pod_node
+declare -A node_pid node_ip pod_ip pod_node
 store=file:$work/store
 
 title() { printf '\n\n== %s\n\n' "$*"; }
@@ -47,10 +47,25 @@ on() { nsenter -t "${node_pid[$1]}" -m -n --wd="$PWD" -- "${@:2}"; }
 exec {tick}<> <(:) # nothing ever comes through it, so that read -t waits without a process
 wait_ms() { read -rt "$(printf '0.%03d' "$1")" -u "$tick" || true; }
 
+# supervise NODE: in the background; its process is in $work/NODE.supervisor.
 supervise() {
-	TOWPATH_NODE=$1 TOWPATH_STORE=$store nsenter -t "${node_pid[$1]}" -m -n --wd="$PWD" -- \
-		towpath supervise --stages packaging/stages.d >>"$work/$1.log" 2>&1 &
-	supervisor[$1]=$!
+	(
+		exec >>"$work/$1.log" 2>&1 </dev/null # nothing of a pipe may stay open in here
+		export TOWPATH_NODE=$1 TOWPATH_STORE=$store TOWPATH_CNI_BIN_DIR=$PWD/bin
+		exec nsenter -t "${node_pid[$1]}" -m -n --wd="$PWD" -- towpath supervise --stages packaging/stages.d
+	) &
+	disown
+	until on "$1" test -s /run/towpath/lock/towpath && [[ $(supervisor "$1") != "$(cat "$work/$1.supervisor" 2>/dev/null)" ]]; do wait_ms 5; done
+	supervisor "$1" >"$work/$1.supervisor"
+}
+
+supervisor() { on "$1" awk '{print $1}' /run/towpath/lock/towpath; }
+
+# gone PID: waits for the process to end, 10 s at most.
+gone() {
+	local i
+	for ((i = 0; i < 1000; i++)); do if kill -0 "$1" 2>/dev/null; then wait_ms 10; else return 0; fi; done
+	return 1
 }
 
 ready() {
@@ -64,8 +79,8 @@ ready() {
 	return 1
 }
 
-# pod NODE NAMESPACE NAME [CAPABILITIES]: what kubelet's runtime does, then a small web server in it.
-pod() {
+# add_pod NODE NAMESPACE NAME [CAPABILITIES]: what kubelet's runtime does, then a small web server in it.
+add_pod() {
 	local name=$2-$3
 	on "$1" ip netns add "$name"
 	on "$1" ip netns exec "$name" ip link set lo up

@@ -43,8 +43,7 @@ kill_tool() { # kill_tool STAGE: its process, and wait for the next one
 }
 
 kill_supervisor() {
-	kill -KILL "${supervisor[worker02]}"
-	wait "${supervisor[worker02]}" 2>/dev/null || true
+	kill -KILL "$(supervisor worker02)"
 	wait_ms 300
 	supervise worker02
 	for ((i = 0; i < 500; i++)); do if on worker02 towpath status; then return; else wait_ms 10; fi; done
@@ -84,8 +83,9 @@ takedown() {
 		on "${pod_node[$p]}" ip netns del "$name"
 	done
 	for n in master01 worker01 worker02; do
-		kill -TERM "${supervisor[$n]}"
-		wait "${supervisor[$n]}" || true
+		p=$(supervisor "$n")
+		kill -TERM "$p"
+		gone "$p"
 		on "$n" towpath down --stages packaging/stages.d >>"$work/$n.log" 2>&1
 		on "$n" ip link del cni0 2>/dev/null || true # kept by CNI plugins, as flannel's does
 		check "$n: no link, route, table or file of ours is left" clean "$n"
