@@ -15,7 +15,8 @@ type FDB struct {
 	// Permanent: a program made it; the kernel neither learned it nor ages it. It stays when the
 	// device is set down.
 	Permanent bool
-	// Other: it carries what no field here says (another port, VNI or device, a nexthop group).
+	// Other: it carries what no field here says (another port, VNI or device, a nexthop group, or it is
+	// "static" where ours is "permanent").
 	Other bool
 }
 
@@ -36,7 +37,7 @@ func parseFDB(b []byte) (e FDB, ok bool, err error) {
 	}
 	e.Link = int(binary.NativeEndian.Uint32(b[4:]))
 	e.Permanent = binary.NativeEndian.Uint16(b[8:])&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0
-	e.Other = binary.NativeEndian.Uint16(b[8:])&unix.NUD_NOARP != 0
+	e.Other = e.Permanent && binary.NativeEndian.Uint16(b[8:])&unix.NUD_PERMANENT == 0
 	mac := false
 	err = attrs(b[sizeofNdmsg:], func(attr uint16, v []byte) {
 		switch attr {

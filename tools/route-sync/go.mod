@@ -6,6 +6,7 @@ replace github.com/towpath/towpath/lib => ../../lib
 
 require (
 	github.com/google/go-cmp v0.7.0
+	github.com/rogpeppe/go-internal v1.16.0
 	github.com/towpath/towpath/lib v0.0.0-00010101000000-000000000000
 )
 
@@ -19,4 +20,5 @@ require (
 	github.com/vishvananda/netns v0.0.5 // indirect
 	github.com/xrash/smetrics v0.0.0-20240521201337-686a1a2994c1 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/tools v0.26.0 // indirect
 )

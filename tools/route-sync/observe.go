@@ -151,10 +151,13 @@ func (e *engine) paths(socket *nl.Socket, only []string) error {
 // foreign lists routes over our devices that somebody else made.
 func (e *engine) foreign() []string {
 	var out []string
-	for _, routes := range e.have.routes {
+	for dst, routes := range e.have.routes {
+		if _, ours := e.want.routes[dst]; ours {
+			continue // replaced by ours, or in its way: then the peer is left out
+		}
 		for _, r := range routes {
 			own := slices.ContainsFunc(state.Families[:], func(f state.Family) bool { return e.view.subnet.Of(f).Contains(r.Dst.Addr()) })
-			if e.view.ours[r.Link] != "" && r.Protocol != nl.ProtocolTowpath && r.Protocol != protocolKernel && !own {
+			if e.view.ours[r.Link] != "" && r.Protocol != nl.ProtocolTowpath && r.Protocol != protocolKernel && !own && !(e.takeOver && r.Protocol == nl.ProtocolBoot) {
 				out = append(out, describe(r, e.view))
 			}
 		}

@@ -58,6 +58,7 @@ type change struct {
 const (
 	addFDB = iota
 	addNeigh
+	clearRoute
 	addRoute
 	delRoute
 	delNeigh
@@ -139,6 +140,16 @@ func (d *diff) route(w owned[nl.Route], have []nl.Route, r rules, held bool, add
 				return
 			}
 			verb = nl.Replace
+		}
+		if verb == nl.Replace && w.value.OnLink && w.value.Dst.Addr().Is6() {
+			// The kernel looks an IPv6 gateway up even when told that it is on-link, finds the very route
+			// that is to be replaced, and refuses when that leads over another device.
+			for _, h := range have {
+				if h.Metric == w.value.Metric && h.Link != w.value.Link {
+					verb = nl.Add
+					add(w.node, clearRoute, nl.RouteChange{Verb: nl.Delete, Route: deletable(h), Dev: r.view.names[h.Link]})
+				}
+			}
 		}
 		add(w.node, addRoute, nl.RouteChange{Verb: verb, Route: w.value, Dev: r.view.names[w.value.Link]})
 	}

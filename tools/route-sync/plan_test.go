@@ -26,7 +26,7 @@ func world(kind string, direct bool) *engine {
 		node: "me", kind: kind, direct: direct, uplink: device{name: "eth0", index: eth0},
 		ours: map[int]string{flannel1: "flannel.1", flannel6: "flannel-v6.1"}, names: map[int]string{flannel1: "flannel.1", eth0: "eth0", flannel6: "flannel-v6.1"},
 	}
-	e.view.network.IPv4, e.view.subnet.IPv4 = netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("10.244.0.0/24")
+	e.view.network.IPv4, e.view.subnet.IPv4 = netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.244.0.0/24")
 	e.view.publicIP.IPv4 = netip.MustParseAddr("192.168.0.10")
 	e.view.device.IPv4 = device{name: "flannel.1", index: flannel1, vni: 1, mac: "02:00:00:00:00:00"}
 	if kind == typeHostGW {
@@ -48,7 +48,11 @@ func (e *engine) dual() *engine {
 // peerOf is node number i.
 func peerOf(i int) state.Peer {
 	p := state.Peer{Version: 1, Node: fmt.Sprintf("n%d", i)}
-	p.Subnet.IPv4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244 + byte(i>>8), byte(i), 0}), 24)
+	second := byte(244)
+	if i > 255 {
+		second = 100 + byte(i>>8)
+	}
+	p.Subnet.IPv4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, second, byte(i), 0}), 24)
 	p.PublicIP.IPv4 = netip.AddrFrom4([4]byte{192, 168, byte(i >> 8), byte(i)})
 	p.Backend = state.Published{Type: typeVXLAN, Data: vtep(fmt.Sprintf("02:00:00:00:%02x:%02x", i>>8, i&255))}
 	return p

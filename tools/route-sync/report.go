@@ -37,7 +37,10 @@ func (w *watcher) say() {
 		return
 	}
 	if !w.e.files.synced && w.ready != nil {
-		w.env.Status("waiting: peers/.synced is missing")
+		if err := w.e.files.syncer; err != nil {
+			w.env.Log.Error("cannot trust the list of peers", "err", err)
+		}
+		w.env.Status("waiting: no usable peers/.synced")
 		return
 	}
 	routes := w.e.routes()
