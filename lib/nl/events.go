@@ -230,7 +230,7 @@ func Hints(ctx context.Context, groups Groups, reason func(Event) string) (<-cha
 	}
 	hints := make(chan string, 1)
 	go func() {
-		defer e.Close()
+		defer e.Close() //nolint:errcheck // nothing is written to it
 		ready := e.Ready(ctx)
 		for {
 			select {

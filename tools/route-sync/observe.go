@@ -157,7 +157,8 @@ func (e *engine) foreign() []string {
 		}
 		for _, r := range routes {
 			own := slices.ContainsFunc(state.Families[:], func(f state.Family) bool { return e.view.subnet.Of(f).Contains(r.Dst.Addr()) })
-			if e.view.ours[r.Link] != "" && r.Protocol != nl.ProtocolTowpath && r.Protocol != protocolKernel && !own && !(e.takeOver && r.Protocol == nl.ProtocolBoot) {
+			known := r.Protocol == nl.ProtocolTowpath || r.Protocol == protocolKernel || r.Protocol == nl.ProtocolBoot && e.takeOver
+			if e.view.ours[r.Link] != "" && !known && !own {
 				out = append(out, describe(r, e.view))
 			}
 		}

@@ -17,8 +17,10 @@ type patience struct {
 const (
 	// fight is how soon after a repair the next one of the same peer looks like somebody undoing it.
 	fight = 100 * time.Millisecond
+	// slowest is how long the repair of a peer that is fought over waits at most.
+	slowest = 500 * time.Millisecond
 	// calm is how long a peer must be left alone to be trusted again.
-	calm = 10 * time.Second
+	calm = 2 * time.Second
 )
 
 func (w *watcher) of(node string) *patience {
@@ -46,7 +48,7 @@ func (w *watcher) patient(node string, now time.Time) bool {
 	case !p.due.IsZero():
 		return false
 	case now.Sub(p.repaired) < fight:
-		p.due = now.Add(p.backoff.Next())
+		p.due = now.Add(min(p.backoff.Next(), slowest))
 		return false
 	case now.Sub(p.repaired) > calm:
 		p.backoff.Reset()
