@@ -79,6 +79,17 @@ ready() {
 	return 1
 }
 
+# knows_all NODE: waits until it has routes to the two others.
+knows_all() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		on "$1" jq -e '.peers == 2' /run/towpath/routes.json >/dev/null && return
+		wait_ms 50
+	done
+	echo "demo: $1 does not know the others after 30 s" >&2
+	return 1
+}
+
 # add_pod NODE NAMESPACE NAME [CAPABILITIES]: what kubelet's runtime does, then a small web server in it.
 add_pod() {
 	local name=$2-$3
