@@ -38,7 +38,11 @@ func down(ctx context.Context, env *tool.Env) error {
 		return err
 	}
 	defer held.Release() //nolint:errcheck // the kernel releases it in any case
-	if err := endOrphans(ctx, env.Log, runner.Mark, nil, g); err != nil {
+	err = endOrphans(ctx, env.Log, runner.Mark, nil, g)
+	if errors.Is(err, context.Canceled) {
+		return exit.Errorf(exit.TryAgain, "end the processes of an earlier supervisor: %w", err)
+	}
+	if err != nil {
 		return err
 	}
 	base := environment(env, dir)
@@ -48,7 +52,7 @@ func down(ctx context.Context, env *tool.Env) error {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return exit.Errorf(exit.TryAgain, "not all is removed: %w", err)
 		}
 		env.Log.Info("removing what the stage made", "stage", s.Name)
 		if err := runDown(ctx, env, s, base); err != nil {

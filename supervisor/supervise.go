@@ -103,6 +103,9 @@ func supervise(ctx context.Context, env *tool.Env) error {
 	})
 	err = e.Run(ctx)
 	notify(daemon.SdNotifyStopping)
+	if errors.Is(err, context.Canceled) { // told to end before it had begun
+		return nil
+	}
 	return err
 }
 
