@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
+func TestReadme(t *testing.T) { nstest.Readme(t, "hostgw-setup") }
+
 func TestScript(t *testing.T) {
 	nstest.Need(t)
 	testscript.Run(t, testscript.Params{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -334,9 +335,20 @@ func TestRestartWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = w.Wait()
-	var told strings.Builder
+	told, err := os.Create(filepath.Join(t.TempDir(), "told"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer told.Close()
+	heard := func() string {
+		text, err := os.ReadFile(told.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
 	monitor := n.Command("ip", "monitor", "all")
-	monitor.Stdout = &told
+	monitor.Stdout = told
 	if err := monitor.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -344,14 +356,14 @@ func TestRestartWritesNothing(t *testing.T) {
 	n.ready()
 	n.Run("ip", "link", "add", "last", "type", "bridge") // comes after everything else
 	n.Eventually(deadline, func() string {
-		if !strings.Contains(told.String(), "last") {
+		if !strings.Contains(heard(), "last") {
 			return "ip monitor is silent"
 		}
 		return ""
 	})
 	_ = monitor.Process.Kill()
 	_ = monitor.Wait()
-	for line := range strings.Lines(told.String()) {
+	for line := range strings.Lines(heard()) {
 		if strings.Contains(line, "flannel") {
 			t.Errorf("written: %s", line)
 		}

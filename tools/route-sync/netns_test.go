@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
+func TestReadme(t *testing.T) { nstest.Readme(t, "route-sync") }
+
 func TestScript(t *testing.T) {
 	nstest.Need(t)
 	testscript.Run(t, testscript.Params{

@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
+func TestReadme(t *testing.T) { nstest.Readme(t, "vxlan-setup") }
+
 func TestScript(t *testing.T) {
 	nstest.Need(t)
 	testscript.Run(t, testscript.Params{
