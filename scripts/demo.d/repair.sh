@@ -87,7 +87,6 @@ takedown() {
 		kill -TERM "$p"
 		gone "$p"
 		on "$n" towpath down --stages packaging/stages.d >>"$work/$n.log" 2>&1
-		on "$n" ip link del cni0 2>/dev/null || true # kept by CNI plugins, as flannel's does
 		check "$n: no link, route, table or file of ours is left" clean "$n"
 	done
 }
