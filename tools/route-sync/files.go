@@ -88,34 +88,38 @@ func (f *files) readSynced() {
 	}
 }
 
-// readPeers brings every peer up to date. A file that was not replaced is not read again.
-func (f *files) readPeers() error {
+// readPeers brings every peer up to date and returns the nodes whose file changed, came or went. A
+// file that was not replaced is not read again.
+func (f *files) readPeers() ([]string, error) {
 	f.readSynced()
 	entries, err := os.ReadDir(f.run.Peers())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read %q: %w", f.run.Peers(), errors.Unwrap(err))
+		return nil, fmt.Errorf("read %q: %w", f.run.Peers(), errors.Unwrap(err))
 	}
 	if f.peers == nil {
 		f.peers = make(map[string]*peerFile, len(entries))
 	}
-	there := make(map[string]bool, len(entries))
+	var changed []string
+	there := make(map[string]struct{}, len(entries))
 	for _, e := range entries {
 		node, ok := state.NodeOfPeer(e.Name())
 		if !ok {
 			continue
 		}
-		there[node] = true
+		there[node] = struct{}{}
 		if info, err := e.Info(); err == nil && f.peers[node] != nil && f.peers[node].stamp == stampOf(info) {
 			continue
 		}
-		f.readPeer(node)
-	}
-	for node := range f.peers {
-		if !there[node] {
-			f.readPeer(node)
+		if f.readPeer(node) {
+			changed = append(changed, node)
 		}
 	}
-	return nil
+	for node := range f.peers {
+		if _, ok := there[node]; !ok && f.readPeer(node) {
+			changed = append(changed, node)
+		}
+	}
+	return changed, nil
 }
 
 // readPeer reads one peer's file and says whether anything is different now.

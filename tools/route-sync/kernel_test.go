@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/state"
 )
@@ -422,5 +423,67 @@ func TestWaitsForTheDevice(t *testing.T) {
 	w.stop(t)
 	if r, err := state.Load[state.Routes](n.run.Routes()); err != nil || r.Peers != 1 {
 		t.Errorf("routes.json: %+v %v", r, err)
+	}
+}
+
+// TestVerify is the look that is taken every 30 s: it must see what no event told of.
+func TestVerify(t *testing.T) {
+	n := newNode(t, 1, typeVXLAN, true, true).alone()
+	n.device()
+	n.files()
+	for i := 2; i <= 9; i++ {
+		p := dualPeer(i)
+		p.PublicIP.IPv4 = netip.MustParseAddr(fmt.Sprintf("172.16.0.%d", i)) // not on-link: tunnelled
+		n.knows(p)
+	}
+	n.Run("ip", "route", "add", "default", "via", "192.168.0.9")
+	n.apply()
+	var conn *nl.Conn
+	var socket *nl.Socket
+	var err error
+	n.Do(func() {
+		if conn, err = nl.Open(); err == nil {
+			socket, err = nl.OpenSocket()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	defer socket.Close()
+	e := &engine{files: files{run: n.run}, failed: map[string]string{}}
+	observe := func() {
+		t.Helper()
+		if err := e.files.readHead(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.files.readPeers(); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.observe(conn, socket); err != nil {
+			t.Fatal(err)
+		}
+	}
+	verify := func(what string, want bool) {
+		t.Helper()
+		same, err := e.verify(conn, socket)
+		if err != nil || same != want {
+			t.Errorf("%s: same %v, want %v (%v)", what, same, want, err)
+		}
+	}
+	observe()
+	verify("nothing changed", true)
+	for _, drift := range []string{
+		"ip route del 10.244.2.0/24", "ip -6 route del fd00:10:0:3::/64", "ip neigh del 10.244.4.0 dev flannel.1",
+		"bridge fdb replace 02:00:00:00:00:05 dev flannel.1 dst 192.168.0.77 self permanent",
+		"ip neigh add 10.244.99.0 lladdr 02:ff:ff:ff:ff:ff dev flannel.1 nud permanent",
+		"ip route add 10.244.99.0/24 via 192.168.0.9", "ip link set flannel.1 down", "ip link set flannel-v6.1 alias mine",
+		"ip route add 172.16.0.0/24 dev eth0",
+	} {
+		words := strings.Fields(drift)
+		n.Run(words[0], words[1:]...)
+		verify(drift, false)
+		observe()
+		verify("after "+drift, true)
 	}
 }

@@ -24,7 +24,7 @@ func (s *step) Plan(context.Context) ([]plan.Op, error) {
 	if err := e.files.readHead(); err != nil {
 		return nil, err
 	}
-	if err := e.files.readPeers(); err != nil {
+	if _, err := e.files.readPeers(); err != nil {
 		return nil, err
 	}
 	if err := e.observe(s.conn, s.socket); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"time"
 
 	"github.com/towpath/towpath/lib/exit"
@@ -99,17 +100,52 @@ func (s *step) follow(ctx context.Context, ready func()) error {
 
 // all reads every file and every entry, and brings one in line with the other.
 func (w *watcher) all(why cause) error {
-	if err := w.e.files.readHead(); err != nil {
+	if _, err := w.files(); err != nil {
+		return err
+	}
+	return w.observe(why)
+}
+
+// files reads every file that changed, and says whether one did. While it runs, the program keeps to
+// the last good lease.json and link.json.
+func (w *watcher) files() (changed bool, err error) {
+	f := &w.e.files
+	lease, link, synced := f.lease, f.link, f.synced
+	if err := f.readHead(); err != nil {
 		if !w.started {
-			return err
+			return false, err
 		}
 		w.env.Log.Error("keeping to what was read before", "err", err)
 		w.env.Status("keeping to what was read before: %v", err)
 	}
-	if err := w.e.files.readPeers(); err != nil {
+	peers, err := f.readPeers()
+	return len(peers) > 0 || synced != f.synced || !reflect.DeepEqual(lease, f.lease) || !reflect.DeepEqual(link, f.link), err
+}
+
+// period looks at everything again, and does something only where something is not as it was.
+func (w *watcher) period() error {
+	changed, err := w.files()
+	if err != nil {
 		return err
 	}
-	return w.observe(why)
+	if err := w.drain(); err != nil {
+		return err
+	}
+	if !w.pending.empty() {
+		if err := w.hear(); err != nil {
+			return err
+		}
+	}
+	if !changed && !w.dirty && len(w.e.failed) == 0 {
+		same, err := w.e.verify(w.conn, w.socket)
+		if same || err != nil {
+			return err
+		}
+	}
+	if changed {
+		return w.observe(causeInput)
+	}
+	return w.observe(causePeriod)
 }
 
 // observe lists the kernel's entries anew.
@@ -134,14 +170,11 @@ func (w *watcher) read(c watch.Change) error {
 	case !w.started:
 		return nil // the next turn starts
 	case c.All:
-		return w.all(causePeriod)
+		return w.period()
 	case c.Has(run.Lease()) || c.Has(run.Link()):
 		return w.all(causeInput)
 	case c.Has(run.PeersSynced()) || c.Has(run.Peers()):
-		if err := w.e.files.readPeers(); err != nil {
-			return err
-		}
-		return w.observe(causeInput)
+		return w.all(causeInput)
 	}
 	if c.Has(run.Routes()) {
 		w.report.lost = true
