@@ -30,12 +30,12 @@ node() {
 	# shellcheck disable=SC2016 # the inner shell expands
 	ip netns exec "$1" unshare --mount --propagation private bash -c '
 		for d in /run /etc/cni /var/lib/cni; do mount -t tmpfs tmpfs $d; done
-		mkdir -p /etc/cni/net.d /run/netns
+		mkdir -p /etc/cni/net.d /run/netns /run/node
 		exec sleep infinity' &
 	node_pid[$1]=$!
 	node_ip[$1]=$2
 	echo $! >"$work/$1.pid"
-	until on "$1" test -d /run/netns -a -d /etc/cni/net.d 2>/dev/null; do wait_ms 10; done
+	until on "$1" test -d /run/node 2>/dev/null; do wait_ms 10; done # it is in its namespaces
 	on "$1" ip link set lo up
 	on "$1" ip addr add "$2/24" dev eth0
 	on "$1" ip link set eth0 up
