@@ -18,24 +18,12 @@ import (
 
 func TestMain(m *testing.M) {
 	nstest.Program(main)
-	nstest.Main(func() int {
-		testscript.Main(m, map[string]func(){"hostgw-setup": main})
-		return 0
-	})
+	nstest.Programs(m, map[string]func(){"hostgw-setup": main})
 }
 
-func TestReadme(t *testing.T) { nstest.Readme(t, "hostgw-setup") }
+func TestReadme(t *testing.T) { nstest.Readme(t, nil) }
 
-func TestScript(t *testing.T) {
-	nstest.Need(t)
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata", RequireExplicitExec: true,
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("TOWPATH_NSTEST_INSIDE", os.Getenv("TOWPATH_NSTEST_INSIDE"))
-			return nil
-		},
-	})
-}
+func TestScript(t *testing.T) { nstest.Scripts(t, testscript.Params{Dir: "testdata"}) }
 
 func newNode(t *testing.T) (*nstest.Namespace, state.Dir) {
 	n := nstest.New(t, "node")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"os/exec"
 	"strconv"
 	"sync/atomic"
@@ -12,20 +11,14 @@ import (
 	"github.com/towpath/towpath/lib/nstest"
 )
 
-func TestMain(m *testing.M) {
-	nstest.Main(func() int {
-		testscript.Main(m, map[string]func(){"masq-sync": main})
-		return 0
-	})
-}
+func TestMain(m *testing.M) { nstest.Programs(m, map[string]func(){"masq-sync": main}) }
 
 var scripts atomic.Int32
 
 // TestScripts runs testdata/script, each with a network namespace of its own named in $NS.
 func TestScripts(t *testing.T) {
-	nstest.Need(t)
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script", RequireExplicitExec: true, UpdateScripts: *update,
+	nstest.Scripts(t, testscript.Params{
+		Dir: "testdata/script", UpdateScripts: *update,
 		Setup: func(e *testscript.Env) error {
 			ns := "script-" + strconv.Itoa(int(scripts.Add(1)))
 			if err := exec.Command("ip", "netns", "add", ns).Run(); err != nil {
@@ -33,7 +26,6 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { exec.Command("ip", "netns", "del", ns).Run() })
 			e.Setenv("NS", ns)
-			e.Setenv("TOWPATH_NSTEST_INSIDE", os.Getenv("TOWPATH_NSTEST_INSIDE"))
 			return nil
 		},
 	})

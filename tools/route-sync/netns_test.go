@@ -23,24 +23,12 @@ import (
 
 func TestMain(m *testing.M) {
 	nstest.Program(main)
-	nstest.Main(func() int {
-		testscript.Main(m, map[string]func(){"route-sync": main})
-		return 0
-	})
+	nstest.Programs(m, map[string]func(){"route-sync": main})
 }
 
-func TestReadme(t *testing.T) { nstest.Readme(t, "route-sync") }
+func TestReadme(t *testing.T) { nstest.Readme(t, nil) }
 
-func TestScript(t *testing.T) {
-	nstest.Need(t)
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata", RequireExplicitExec: true,
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("TOWPATH_NSTEST_INSIDE", os.Getenv("TOWPATH_NSTEST_INSIDE"))
-			return nil
-		},
-	})
-}
+func TestScript(t *testing.T) { nstest.Scripts(t, testscript.Params{Dir: "testdata"}) }
 
 // node is a namespace that stands for a node: an uplink eth0, and what the programs before this one
 // leave there.

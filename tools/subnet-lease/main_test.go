@@ -19,10 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	nstest.Main(func() int {
-		testscript.Main(m, map[string]func(){"subnet-lease": main})
-		return 0
-	})
+	nstest.Programs(m, map[string]func(){"subnet-lease": main})
 }
 
 func write(t testing.TB, path, text string) {
@@ -194,14 +191,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func TestScripts(t *testing.T) {
-	nstest.Need(t)
 	n := newNode(t, "scripts", "1", "")
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("TOWPATH_NSTEST_INSIDE", os.Getenv("TOWPATH_NSTEST_INSIDE"))
-			return nil
-		},
+	nstest.Scripts(t, testscript.Params{
+		Dir: "testdata", RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			// lease WANT [ARG…] runs subnet-lease in a node's namespace; it has to end with status WANT.
 			"lease": func(ts *testscript.TestScript, _ bool, args []string) {

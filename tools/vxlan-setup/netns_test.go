@@ -25,24 +25,12 @@ import (
 
 func TestMain(m *testing.M) {
 	nstest.Program(main)
-	nstest.Main(func() int {
-		testscript.Main(m, map[string]func(){"vxlan-setup": main})
-		return 0
-	})
+	nstest.Programs(m, map[string]func(){"vxlan-setup": main})
 }
 
-func TestReadme(t *testing.T) { nstest.Readme(t, "vxlan-setup") }
+func TestReadme(t *testing.T) { nstest.Readme(t, nil) }
 
-func TestScript(t *testing.T) {
-	nstest.Need(t)
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata", RequireExplicitExec: true,
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("TOWPATH_NSTEST_INSIDE", os.Getenv("TOWPATH_NSTEST_INSIDE"))
-			return nil
-		},
-	})
-}
+func TestScript(t *testing.T) { nstest.Scripts(t, testscript.Params{Dir: "testdata"}) }
 
 // node is a namespace with an uplink eth0 and a run directory.
 type node struct {
