@@ -137,11 +137,16 @@ func (r report) verdict() error {
 	var behind []string
 	for _, s := range r.Stages {
 		if !s.OK {
-			behind = append(behind, s.Stage.Stage+" "+s.State)
+			how := s.State
+			if strings.HasPrefix(s.Status, state.Failing) {
+				how = "failing"
+			}
+			behind = append(behind, s.Stage.Stage+" "+how)
 		}
 	}
 	if len(behind) == 0 {
-		behind = []string{"the supervisor is starting"}
+		_, note, _ := strings.Cut(r.Supervisor.Holder, supervising)
+		behind = []string{"the supervisor is not: " + strings.Trim(note, " ()")}
 	}
 	return exit.Errorf(exit.TryAgain, "not all is at work: %s", strings.Join(behind, ", "))
 }
@@ -149,7 +154,8 @@ func (r report) verdict() error {
 func (r report) table(w io.Writer, now time.Time) {
 	if r.Supervisor.Running {
 		pid, _, _ := strings.Cut(r.Supervisor.Holder, " ")
-		fmt.Fprintf(w, "supervisor: running, process %s\n", pid)
+		_, note, _ := strings.Cut(r.Supervisor.Holder, supervising)
+		fmt.Fprintf(w, "supervisor: running, process %s%s\n", pid, note)
 	} else if r.Supervisor.Holder != "" {
 		fmt.Fprintf(w, "supervisor: not running; the run directory is held by process %s\n", r.Supervisor.Holder)
 	} else {

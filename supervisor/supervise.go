@@ -100,6 +100,15 @@ func supervise(ctx context.Context, env *tool.Env) error {
 			env.Ready()
 		},
 		Status: func(line string) { env.Status("%s", line) },
+		Fault: func(err error) {
+			what := supervising
+			if err != nil {
+				what += " (stage files at fault: " + strings.ReplaceAll(err.Error(), "\n", " ") + ")"
+			}
+			if err := held.Say(what); err != nil {
+				env.Log.Warn("cannot say in the lock file how the stage files are", "err", err)
+			}
+		},
 	})
 	err = e.Run(ctx)
 	notify(daemon.SdNotifyStopping)

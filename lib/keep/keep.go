@@ -16,6 +16,7 @@ import (
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/watch"
 )
 
@@ -76,7 +77,7 @@ func Loop(ctx context.Context, list List, log *slog.Logger, ready func(), files 
 			delay := retry.Next()
 			again = time.After(delay)
 			log.Error("cannot apply", "err", err, "retry", delay.Round(time.Millisecond))
-			Status("cannot apply: %v", err)
+			Status(state.Failing+"%v", err)
 		}
 		select {
 		case <-ctx.Done():

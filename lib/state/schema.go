@@ -169,6 +169,10 @@ type MasqSysctl struct {
 	Also map[string]string `json:"also,omitempty"`
 }
 
+// Failing is how a program's line of status begins while it cannot do what its inputs ask, although it
+// runs; `towpath status` counts such a stage as not at work.
+const Failing = "failing: "
+
 // Stage is supervisor/<stage>.json: what the supervisor knows of one stage.
 type Stage struct {
 	Version int    `json:"version"`

@@ -43,6 +43,7 @@ type Config struct {
 	Beat    func()          // called every BeatEvery by the loop that does all the work
 	Started func()          // called once, when the loop runs
 	Status  func(line string)
+	Fault   func(err error) // the stage files cannot be read, or (nil) can again; may be nil
 
 	BeatEvery time.Duration // 0: never
 }

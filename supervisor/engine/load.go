@@ -84,8 +84,10 @@ func (e *Engine) reload(ctx context.Context, quit chan struct{}, again bool) {
 	}
 	if err := e.load(ctx); err != nil {
 		e.Log.Error("cannot read the stage files: the stages run on as they are", "err", err)
+		e.fault(err)
 		return
 	}
+	e.fault(nil)
 	for _, s := range e.graph.Stages {
 		u := e.units[s.Name]
 		definition := s.Definition()
@@ -104,6 +106,13 @@ func (e *Engine) reload(ctx context.Context, quit chan struct{}, again bool) {
 			u.cause = "its stage file changed"
 			e.apply(u, Event{Kind: Replace}, quit)
 		}
+	}
+}
+
+// fault says that the stage files cannot be read, or that they can again.
+func (e *Engine) fault(err error) {
+	if e.Fault != nil {
+		e.Fault(err)
 	}
 }
 

@@ -54,6 +54,9 @@ func (e *Engine) publish() {
 
 // Fine says whether a stage is as it should be: at work, done, or with nothing to do on this node.
 func Fine(s state.Stage) bool {
+	if strings.HasPrefix(s.Status, state.Failing) && s.State == Ready.String() {
+		return false
+	}
 	return s.State == Ready.String() || s.State == Done.String() || s.State == Masked || s.Idle
 }
 
