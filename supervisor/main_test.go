@@ -23,10 +23,7 @@ import (
 // The tests run in a process namespace of their own where they may: whatever a supervisor that was
 // killed left running ends with it.
 func TestMain(m *testing.M) {
-	nstest.Main(func() int {
-		testscript.Main(m, map[string]func(){"towpath": main, "sdnotify": sdnotify, "waitfor": waitfor})
-		return 0
-	})
+	nstest.Programs(m, map[string]func(){"towpath": main, "sdnotify": sdnotify, "waitfor": waitfor})
 }
 
 // sdnotify sends its arguments, a line each, the way a program does that uses lib/tool.
@@ -60,9 +57,8 @@ func waitfor() {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata", RequireExplicitExec: true, Setup: func(env *testscript.Env) error {
-			env.Setenv("TOWPATH_NSTEST_INSIDE", os.Getenv("TOWPATH_NSTEST_INSIDE"))
+	nstest.Scripts(t, testscript.Params{
+		Dir: "testdata", Setup: func(env *testscript.Env) error {
 			env.Setenv("TOWPATH_RUN_DIR", filepath.Join(env.WorkDir, "run"))
 			env.Setenv("TOWPATH_STAGES", filepath.Join(env.WorkDir, "stages"))
 			return nil

@@ -23,7 +23,7 @@ var Registry = []File{
 	},
 	{
 		Name: "lease.json", Version: Version, Producers: []string{"subnet-lease"}, Schema: Lease{},
-		Consumers: []string{"masq-sync", "route-sync", "cni-bridge conf"},
+		Consumers: []string{"subnet-lease", "masq-sync", "route-sync", "cni-bridge conf"},
 		Holds:     "node, network, own subnets, public addresses, interface, backend and its settings",
 	},
 	{
