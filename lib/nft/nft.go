@@ -3,16 +3,14 @@
 package nft
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/towpath/towpath/lib/command"
 	"github.com/towpath/towpath/lib/exit"
 )
 
@@ -62,26 +60,17 @@ func List(ctx context.Context, family, table string) (string, error) {
 }
 
 func run(ctx context.Context, what, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "nft", args...)
-	cmd.WaitDelay = 5 * time.Second
-	cmd.Stdin = strings.NewReader(stdin)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	var ended *exec.ExitError
+	out, err := command.Output(ctx, "nftables", stdin, "nft", args...)
+	var failed *command.Failed
 	switch {
 	case err == nil:
-		return stdout.String(), nil
-	case ctx.Err() != nil:
-		return "", fmt.Errorf("%s: %w", what, ctx.Err())
-	case errors.Is(err, exec.ErrNotFound):
-		return "", exit.WithHint(exit.Errorf(exit.Unavailable, "%s: %w", what, err), `install the package "nftables"`)
-	case !errors.As(err, &ended):
-		return "", exit.Errorf(exit.Unavailable, "%s: %w", what, err)
+		return out, nil
+	case !errors.As(err, &failed):
+		return "", fmt.Errorf("%s: %w", what, err)
 	}
-	e := parseError(stderr.String())
+	e := parseError(failed.Stderr)
 	if e.Message == "" {
-		e.Message = ended.Error() // killed by a signal, say
+		e.Message = failed.ExitError.Error() // killed by a signal, say
 	}
 	err = fmt.Errorf("%s: %w", what, e)
 	if e.Code == exit.NoPermission {

@@ -8,12 +8,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/towpath/towpath/lib/command"
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nft"
 	"github.com/towpath/towpath/lib/nl"
@@ -176,29 +175,17 @@ var lockArgs = []string{"-w", "5"}
 
 // runIptables runs one of the iptables programs and returns its output.
 func runIptables(ctx context.Context, program, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.WaitDelay = 10 * time.Second
-	cmd.Stdin = strings.NewReader(stdin)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	var ended *exec.ExitError
-	switch {
-	case err == nil:
-		return stdout.String(), nil
-	case ctx.Err() != nil:
-		return "", ctx.Err()
-	case errors.Is(err, exec.ErrNotFound):
-		return "", exit.WithHint(exit.Errorf(exit.Unavailable, "%w", err), `install the package "iptables"`)
-	case !errors.As(err, &ended):
-		return "", exit.Errorf(exit.Unavailable, "%w", err)
+	out, err := command.Output(ctx, "iptables", stdin, program, args...)
+	var failed *command.Failed
+	if !errors.As(err, &failed) {
+		return out, err
 	}
-	lines := slices.DeleteFunc(strings.Split(stderr.String(), "\n"), func(l string) bool {
+	lines := slices.DeleteFunc(strings.Split(failed.Stderr, "\n"), func(l string) bool {
 		return l == "" || strings.HasPrefix(l, "#") || strings.HasPrefix(l, "Try `")
 	})
 	code := exit.Refused
-	if ended.ExitCode() == 4 { // RESOURCE_PROBLEM: another one holds the lock
+	if failed.ExitError.ExitCode() == 4 { // RESOURCE_PROBLEM: another one holds the lock
 		code = exit.TryAgain
 	}
-	return "", exit.Errorf(code, "%s: %s", ended, strings.Join(lines, "; "))
+	return "", exit.Errorf(code, "%s: %s", failed.ExitError, strings.Join(lines, "; "))
 }
