@@ -76,7 +76,7 @@ func Loop(ctx context.Context, list List, log *slog.Logger, ready func(), files 
 		default:
 			delay := retry.Next()
 			again = time.After(delay)
-			log.Error("cannot apply", "err", err, "retry", delay.Round(time.Millisecond))
+			log.Log(ctx, Level(err), "cannot apply", "err", err, "retry", delay.Round(time.Millisecond))
 			Status(state.Failing+"%v", err)
 		}
 		select {
@@ -89,6 +89,15 @@ func Loop(ctx context.Context, list List, log *slog.Logger, ready func(), files 
 			reason = "retry"
 		}
 	}
+}
+
+// Level is what a failure is logged as. What another program or the machine may mend any moment, such
+// as an input that is not there while the back end is changed, is no error of anybody's.
+func Level(err error) slog.Level {
+	if exit.Of(err) == exit.TryAgain {
+		return slog.LevelWarn
+	}
+	return slog.LevelError
 }
 
 // Ready tells the supervisor, or systemd, that the program's outputs stand. Nobody listening is no

@@ -17,7 +17,7 @@ func New(w io.Writer, program, level, format string) (*slog.Logger, error) {
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, exit.Errorf(exit.Usage, "--log-level %q: use debug, info, warn or error", level)
 	}
-	opts := &slog.HandlerOptions{Level: l}
+	opts := &slog.HandlerOptions{Level: l, ReplaceAttr: dropEmptyHint}
 	var h slog.Handler
 	switch format {
 	case "text":
@@ -28,6 +28,14 @@ func New(w io.Writer, program, level, format string) (*slog.Logger, error) {
 		return nil, exit.Errorf(exit.Usage, "--log-format %q: use text or json", format)
 	}
 	return slog.New(h).With("program", program), nil
+}
+
+// dropEmptyHint leaves out the hint of an error that has none.
+func dropEmptyHint(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == "hint" && a.Value.String() == "" {
+		return slog.Attr{}
+	}
+	return a
 }
 
 // Fail prints an error the way every program ends: "NAME: error" and a line for each hint, on w.

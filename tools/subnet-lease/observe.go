@@ -65,13 +65,14 @@ func (s *step) config() (netconf.Config, error) {
 	}
 	if err != nil {
 		if s.following && s.lastConf != nil {
-			s.tell("net-conf", err.Error(), func() {
+			s.tell("net-conf-failed", err.Error(), func() {
 				s.env.Log.Error("cannot use the configuration, going on with the last one", "err", err, "hint", hintText(err))
 			})
 			return *s.lastConf, nil
 		}
 		return conf, err
 	}
+	s.tell("net-conf-failed", "", nil)
 	s.tell("net-conf", strings.Join(notices, "\n"), func() {
 		for _, n := range notices {
 			s.env.Log.Warn("odd configuration", "notice", n)
@@ -109,17 +110,17 @@ func (s *step) readLink() (*state.Link, error) {
 	link, err := state.Load[state.Link](s.env.RunDir.Link())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		s.tell("link", "", nil)
+		s.tell("link-failed", "", nil)
 		return nil, nil //nolint:nilnil // not there yet
 	case err != nil && s.following:
-		s.tell("link", err.Error(), func() {
+		s.tell("link-failed", err.Error(), func() {
 			s.env.Log.Error("cannot use the link file, going on with the last one", "err", err)
 		})
 		return s.lastLink, nil
 	case err != nil:
 		return nil, err
 	}
-	s.tell("link", "", nil)
+	s.tell("link-failed", "", nil)
 	s.lastLink = &link
 	return &link, nil
 }

@@ -31,6 +31,8 @@ type step struct {
 	listing   *Listing          // of this turn: the others may change for ever, and a turn ends
 	told      map[string]string // last message of each subject, so that each is logged once
 	own       Record            // this node's, as the store has it
+	wrote     *Record           // the last that the store had as we wanted it; nil: none in this run
+	contest   contest
 	peers     *peerSet
 	files     map[string]peerFile // by node, what is known of peers/NODE.json
 	uplink    atomic.Value        // name of the interface chosen; "" or nothing while there is none

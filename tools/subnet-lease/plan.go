@@ -31,7 +31,7 @@ func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
 		s.env.Log.Warn("new subnet", "notice", n)
 	}
 	p := &pass{step: s, observed: o, request: q, record: record, have: o.all.Entries[s.node].Record}
-	ops, err := p.ownOps()
+	ops, err := p.ownOps(now)
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +71,10 @@ type pass struct {
 }
 
 // ownOps are the changes of the node's own record and of the files about it.
-func (p *pass) ownOps() ([]plan.Op, error) {
+func (p *pass) ownOps(now time.Time) ([]plan.Op, error) {
 	var ops []plan.Op
 	verb := change(p.have, p.record)
-	if verb != "" {
+	if !p.contested(now, verb) && verb != "" {
 		ops = append(ops, &storeOp{pass: p, verb: verb})
 	}
 	for _, path := range p.leftovers() {
@@ -177,6 +177,8 @@ func (o *storeOp) Do(ctx context.Context) error {
 		return err
 	}
 	o.record = r
+	o.wrote = &r
+	o.contest.rewritten(time.Now())
 	o.all.Entries[o.node] = Entry{Record: &r}
 	o.listing.Unused = false
 	return nil

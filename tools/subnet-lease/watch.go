@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/keep"
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/tool"
 	"github.com/towpath/towpath/lib/watch"
 )
@@ -47,14 +49,14 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 				standing = true
 				ready()
 			}
-			s.env.Status("%s, %d other nodes", pairText(s.own.Subnet), len(s.peers.entries))
+			s.env.Status("%s", s.status(time.Now()))
 		case !standing && exit.Of(err).AwaitsChange():
 			return err
 		default:
 			delay := retry.Next()
 			clock = time.After(delay)
-			s.env.Log.Error("cannot apply", "err", err, "hint", hintText(err), "retry", delay.Round(time.Millisecond))
-			s.env.Status("cannot apply: %v", err)
+			s.env.Log.Log(ctx, keep.Level(err), "cannot apply", "err", err, "hint", hintText(err), "retry", delay.Round(time.Millisecond))
+			s.env.Status(state.Failing+"%v", err)
 		}
 		failed := err != nil
 		nodes = nil
@@ -123,6 +125,9 @@ func (s *step) sleep(now time.Time) time.Duration {
 		if renew := s.own.Expires.Add(-s.margin); next.IsZero() || renew.Before(next) {
 			next = renew
 		}
+	}
+	if s.contest.waits(now) && (next.IsZero() || s.contest.until.Before(next)) {
+		next = s.contest.until
 	}
 	if next.IsZero() {
 		return tool.Period
