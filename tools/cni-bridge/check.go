@@ -101,6 +101,9 @@ func (c *call) checkPod(want *current.Result) (nl.Device, error) {
 	if i := wantInterface(want, c.Interface, true); i != nil && i.Mac != "" && i.Mac != dev.MAC {
 		return dev, damage("device %q in the pod has the MAC %s, not %s", c.Interface, dev.MAC, i.Mac)
 	}
+	if i := wantInterface(want, c.Interface, true); i != nil && i.Mtu != 0 && i.Mtu != dev.MTU {
+		return dev, damage("device %q in the pod has the MTU %d, not %d", c.Interface, dev.MTU, i.Mtu)
+	}
 	for _, p := range wantAddrs(want) {
 		have, err := s.Addrs(dev.Index, p.Addr().Is6())
 		if err != nil {
@@ -178,6 +181,8 @@ func (c *call) checkHost(want *current.Result, inside nl.Device) error {
 		return damage("host end %q is missing", name)
 	case veth.Kind != "veth" || veth.Peer != inside.Index || inside.Peer != veth.Index:
 		return damage("host end %q is not the other end of the pod's %q", name, c.Interface)
+	case veth.MTU != inside.MTU: // not every version's results tell it, but the ends were made with the same
+		return damage("device %q in the pod has the MTU %d, its host end %d", c.Interface, inside.MTU, veth.MTU)
 	case veth.Master != br.Index:
 		return damage("host end %q is no port of bridge %q", name, br.Name)
 	case !veth.Up:

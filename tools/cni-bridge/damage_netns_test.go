@@ -36,6 +36,12 @@ func TestCheckFindsDamage(t *testing.T) {
 		{"pod's MAC", "has the MAC 02:00:00:00:00:01", func(_ *host, c container) {
 			c.Run("ip", "link", "set", "eth0", "address", "02:00:00:00:00:01")
 		}},
+		{"pod's MTU", `"eth0" in the pod has the MTU 1300, not 1430`, func(_ *host, c container) {
+			c.Run("ip", "link", "set", "eth0", "mtu", "1300")
+		}},
+		{"host end's MTU", `"eth0" in the pod has the MTU 1430, its host end 1300`, func(h *host, c container) {
+			h.Run("ip", "link", "set", vethOf(c.id), "mtu", "1300")
+		}},
 		{"pod's v4 address", "lacks the address 10.244.1.2/24", func(_ *host, c container) {
 			c.Run("ip", "addr", "add", "10.244.1.99/24", "dev", "eth0")
 			c.Run("sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1")
