@@ -135,7 +135,7 @@ func (a *addition) do() (*current.Result, error) {
 		gateways = append(gateways, netip.PrefixFrom(g.Span.Gateway, g.Address.Bits()))
 		families = append(families, state.FamilyOf(g.Addr))
 	}
-	br, err := ensureBridge(a.socket, p.conf, p.mtu, gateways)
+	br, err := ensureBridge(a.socket, p.conf, p.mtu, gateways, a.env)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ const mark = "towpath"
 
 // ensureBridge makes the bridge, or finds it, and gives it the gateway addresses. On a node with
 // pods that is two reads: one of the device and one of its addresses for each family.
-func ensureBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefix) (nl.Device, error) {
+func ensureBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefix, env subnetEnv) (nl.Device, error) {
 	br, ok, err := s.Device(conf.Bridge)
 	if err != nil {
 		return br, err
@@ -31,6 +31,11 @@ func ensureBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefi
 	case br.Kind != "bridge":
 		return br, exit.Errorf(exit.BadConfig, "device %q is a %s, no bridge: set delegate.bridge to another name", br.Name, br.Kind)
 	case !br.Up, conf.Promisc && !br.Promisc:
+		if !br.Up {
+			if err := skipDAD(br.Name, conf); err != nil {
+				return br, err
+			}
+		}
 		if err := s.Do(nl.SetBridge(nl.Bridge{Name: br.Name, Promisc: conf.Promisc})); err != nil {
 			return br, err
 		}
@@ -41,14 +46,14 @@ func ensureBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefi
 		}
 	}
 	if !conf.gateway() {
-		return br, nil
+		return br, dropStale(s, br, env)
 	}
 	for _, gw := range gateways {
 		if err := ensureGateway(s, &br, conf, gw); err != nil {
 			return br, err
 		}
 	}
-	return br, nil
+	return br, dropStale(s, br, env)
 }
 
 // addBridge makes the bridge. Its MAC comes from the gateway's address, so that pods' neighbour
@@ -62,6 +67,9 @@ func addBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefix) 
 	if err := setOptional("net/ipv6/conf/"+b.Name+"/accept_ra", "0"); err != nil {
 		return nl.Device{}, err
 	}
+	if err := skipDAD(b.Name, conf); err != nil {
+		return nl.Device{}, err
+	}
 	if err := s.Do(nl.SetBridge(b)); err != nil {
 		return nl.Device{}, err
 	}
@@ -70,6 +78,15 @@ func addBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefix) 
 		err = exit.Errorf(exit.TryAgain, "bridge %q went away as soon as it was made", conf.Bridge)
 	}
 	return br, err
+}
+
+// skipDAD keeps a bridge that is still down from probing for its IPv6 addresses, link-local ones too:
+// while those are tentative, the node asks for no neighbour, and the first pod gets nothing for 2 s.
+func skipDAD(name string, conf bridgeConf) error {
+	if conf.EnableDAD {
+		return nil
+	}
+	return setOptional("net/ipv6/conf/"+name+"/accept_dad", "0")
 }
 
 // fitMTU lowers the bridge's MTU at once, and raises it only while no pod with the smaller one is
@@ -114,7 +131,7 @@ func ensureGateway(s *nl.Socket, br *nl.Device, conf bridgeConf, gw netip.Prefix
 	}
 	var changes []nl.Change
 	for _, p := range stale {
-		changes = append(changes, nl.AddrChange{Verb: nl.Delete, Prefix: p, Link: br.Index, Dev: br.Name})
+		changes = append(changes, dropAddr(*br, p))
 	}
 	changes = append(changes, nl.AddrChange{Verb: nl.Replace, Prefix: gw, Link: br.Index, Dev: br.Name})
 	if mac, err := nl.ParseMAC(br.MAC); err == nil {

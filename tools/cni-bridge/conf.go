@@ -49,15 +49,28 @@ func (c *conf) Plan(context.Context) ([]plan.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := list.convert(state.Dir(dir), env); err != nil {
+	files, err := absolute(c.files())
+	if err != nil {
 		return nil, err
+	}
+	given, err := list.convert(state.Dir(dir), files, env)
+	if err != nil {
+		return nil, err
+	}
+	if given != "" && c.fresh("subnetFile "+given) {
+		c.log.Warn("subnetFile is none of the files that are written here: the plugin reads the one in the run directory",
+			"path", c.cniConf, "subnetFile", given)
 	}
 	data, err := list.render()
 	if err != nil {
 		return nil, err
 	}
 	c.warn(list)
-	return confOps(c.files(), env.render(), c.conflist, data), nil
+	stale, err := c.staleOps(env)
+	if err != nil {
+		return nil, err
+	}
+	return confOps(c.files(), env.render(), stale, c.conflist, data), nil
 }
 
 // need loads another program's file; a missing one is to be waited for.
@@ -75,6 +88,18 @@ func (c *conf) files() []string {
 		return []string{c.dir.SubnetEnv()}
 	}
 	return []string{c.dir.SubnetEnv(), c.subnetEnv}
+}
+
+func absolute(paths []string) ([]string, error) {
+	var all []string
+	for _, p := range paths {
+		p, err := filepath.Abs(p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // Down removes the conflist first, so that no pod is sent here any more, and the bridge last: only

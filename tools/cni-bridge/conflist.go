@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/utils"
 
@@ -149,24 +150,31 @@ func (c conflist) plugins() []map[string]any {
 }
 
 // convert puts cni-bridge in the place of flannel's plugin, and tells it where this node's files are.
-// What the plugin would refuse for each pod is refused here.
-func (c conflist) convert(dir state.Dir, env subnetEnv) error {
+// A subnetFile that the administrator gave is kept when it is one of files, which are written here, and
+// returned when it is not, because nobody would keep that one up to date. What the plugin would refuse
+// for each pod is refused here.
+func (c conflist) convert(dir state.Dir, files []string, env subnetEnv) (overruled string, err error) {
 	for i, p := range c.plugins() {
 		if !ours(p) {
 			continue
 		}
 		p["type"] = "cni-bridge"
-		p["subnetFile"] = dir.SubnetEnv()
+		if given, ok := p["subnetFile"]; !ok {
+			p["subnetFile"] = dir.SubnetEnv()
+		} else if path, _ := given.(string); !slices.Contains(files, path) {
+			overruled = fmt.Sprint(given)
+			p["subnetFile"] = dir.SubnetEnv()
+		}
 		p["runDir"] = string(dir)
 		if err := c.tryPlugin(p, env); err != nil {
 			var key *state.KeyError
 			if errors.As(err, &key) {
-				return c.name(wrong(fmt.Sprintf("plugins[%d].%s", i, key.Key), "%w", key.Err))
+				return "", c.name(wrong(fmt.Sprintf("plugins[%d].%s", i, key.Key), "%w", key.Err))
 			}
-			return c.name(wrong(fmt.Sprintf("plugins[%d]", i), "%w", err))
+			return "", c.name(wrong(fmt.Sprintf("plugins[%d]", i), "%w", err))
 		}
 	}
-	return nil
+	return overruled, nil
 }
 
 // tryPlugin reads the plugin's object as the plugin will.

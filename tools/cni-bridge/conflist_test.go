@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,7 +16,8 @@ func convert(text string) (string, error) {
 	if err = c.name(err); err != nil {
 		return "", err
 	}
-	if err := c.convert("/run/towpath", envOf(lease("10.244.1.0/24", ""), state.Link{MTU: 1450})); err != nil {
+	files := []string{"/run/towpath/subnet.env", "/run/flannel/subnet.env"}
+	if _, err := c.convert("/run/towpath", files, envOf(lease("10.244.1.0/24", ""), state.Link{MTU: 1450})); err != nil {
 		return "", err
 	}
 	data, err := c.render()
@@ -40,6 +42,27 @@ func TestConflistKeepsKeys(t *testing.T) {
 	}
 	if again, err := convert(out); err != nil || again != out {
 		t.Errorf("a second pass changes it: %v\n%s", err, again)
+	}
+}
+
+// TestConflistSubnetFile: a file that conf writes is kept, another is overruled, and told of.
+func TestConflistSubnetFile(t *testing.T) {
+	for given, want := range map[string]string{
+		`"/run/flannel/subnet.env"`: "/run/flannel/subnet.env",
+		`"/run/towpath/subnet.env"`: "/run/towpath/subnet.env",
+		`"/etc/subnet.env"`:         "/run/towpath/subnet.env",
+		`"subnet.env"`:              "/run/towpath/subnet.env",
+		`7`:                         "/run/towpath/subnet.env",
+	} {
+		c, err := parseCNIConf([]byte(`{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"flannel","subnetFile":` + given + `}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := []string{"/run/towpath/subnet.env", "/run/flannel/subnet.env"}
+		overruled, err := c.convert("/run/towpath", files, envOf(lease("10.244.1.0/24", ""), state.Link{MTU: 1450}))
+		if got := c.plugins()[0]["subnetFile"]; err != nil || got != want || (overruled == "") != (strconv.Quote(want) == given) {
+			t.Errorf("%s: %v, overruled %q, %v; want %s", given, got, overruled, err, want)
+		}
 	}
 }
 

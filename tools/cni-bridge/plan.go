@@ -19,14 +19,16 @@ func envOf(lease state.Lease, link state.Link) subnetEnv {
 	return e
 }
 
-// confOps writes subnet.env to each path and the conflist last: it makes the node Ready.
-func confOps(envs []string, env []byte, conflist string, list []byte) []plan.Op {
+// confOps writes subnet.env to each path, clears the bridge of what the node no longer has, and writes
+// the conflist last: it makes the node Ready.
+func confOps(envs []string, env []byte, stale []plan.Op, conflist string, list []byte) []plan.Op {
 	var ops []plan.Op
 	for _, path := range envs {
 		if op := state.WriteBytesOp(path, env); op != nil {
 			ops = append(ops, op)
 		}
 	}
+	ops = append(ops, stale...)
 	if op := state.WriteBytesOp(conflist, list); op != nil {
 		ops = append(ops, op)
 	}
