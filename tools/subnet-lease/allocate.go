@@ -16,13 +16,16 @@ import (
 type Request struct {
 	Node string
 	Conf netconf.Config
+	Path string // of Conf, for messages
 	// PublicIP and Backend are to be published; a Backend without type leaves what is published.
 	PublicIP state.Pair[netip.Addr]
 	Backend  state.Published
 	// Before is the subnets of the node's last lease.json, preferred where they are free.
 	Before state.Pair[netip.Prefix]
 	// Known is what this node knows of the subnets of those whose records cannot be read.
-	Known  []netip.Prefix
+	Known []netip.Prefix
+	// Uplink is never leased to pods: it leads to the other nodes.
+	Uplink Uplink
 	TTL    time.Duration
 	Margin time.Duration // before the expiry, at which a lease is renewed
 }
@@ -48,6 +51,9 @@ func (q Request) Pick(now time.Time, all Listing) (r Record, notices []string, e
 		if have.IsValid() {
 			why := unfit(q.Conf, f, have, reserved)
 			if why == "" {
+				if on := q.Uplink.overlapping(have); len(on) > 0 {
+					return r, notices, q.clash(f, on, fmt.Sprintf("the subnet %s of node %q", have, q.Node))
+				}
 				continue
 			}
 			notices = append(notices, fmt.Sprintf("subnet %s is given up: it %s", have, why))
@@ -98,6 +104,12 @@ func (q Request) subnet(now time.Time, all Listing, f state.Family) (netip.Prefi
 			}
 		}
 	}
+	lo, hi := q.Conf.SubnetMin.Of(f), q.Conf.SubnetMax.Of(f)
+	on := q.Uplink.overlapping(q.Conf.Network.Of(f))
+	if _, ok := lowestFree(lo, hi, networks(on)); !ok {
+		return netip.Prefix{}, q.clash(f, on, fmt.Sprintf("every subnet from %s to %s", lo, hi))
+	}
+	claim(networks(on))
 	claim(q.Known)
 	for _, node := range slices.Sorted(maps.Keys(all.Entries)) {
 		e := all.Entries[node]
@@ -117,7 +129,6 @@ func (q Request) subnet(now time.Time, all Listing, f state.Family) (netip.Prefi
 		!slices.ContainsFunc(append(live, expired...), b.Overlaps) {
 		return b, nil
 	}
-	lo, hi := q.Conf.SubnetMin.Of(f), q.Conf.SubnetMax.Of(f)
 	for _, taken := range [][]netip.Prefix{append(slices.Clone(live), expired...), live} {
 		if p, ok := lowestFree(lo, hi, taken); ok {
 			return p, nil

@@ -19,6 +19,7 @@ type observed struct {
 	link   *state.Link  // nil: not there yet
 	lease  *state.Lease // the last one; nil: none
 	choice Choice
+	uplink Uplink
 	all    Listing
 }
 
@@ -45,6 +46,7 @@ func (s *step) observe(ctx context.Context) (o observed, err error) {
 		return o, err
 	}
 	s.uplink.Store(o.choice.Interface.Name)
+	o.uplink = uplinkOf(uplinks, o.choice.Interface.Name)
 	s.explain(o.choice, before)
 	if s.listing == nil {
 		all, err := s.store.List(ctx)

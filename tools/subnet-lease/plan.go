@@ -43,7 +43,7 @@ func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
 
 // request turns the inputs into what is asked of the store.
 func (s *step) request(o observed) Request {
-	q := Request{Node: s.node, Conf: o.conf, PublicIP: o.choice.PublicIP, TTL: s.ttl, Margin: s.margin}
+	q := Request{Node: s.node, Conf: o.conf, Path: s.netConf, Uplink: o.uplink, PublicIP: o.choice.PublicIP, TTL: s.ttl, Margin: s.margin}
 	if o.link != nil && o.link.Publish.Type == o.conf.Backend.Type {
 		q.Backend = o.link.Publish
 	}
