@@ -78,6 +78,9 @@ func (p *parser) network(top object, f family) (netip.Prefix, error) {
 	}
 	hint := fmt.Sprintf("give the address range of the whole cluster, for example %q", f.example)
 	if text == "" {
+		if typo := misspelt(top, topKeys, f.network); typo != "" {
+			return netip.Prefix{}, p.fail(f.network, hint, "missing, and %s is on: is the unknown key %q meant for it?", f.enable, typo)
+		}
 		return netip.Prefix{}, p.fail(f.network, hint, "missing, and %s is on", f.enable)
 	}
 	network, err := netip.ParsePrefix(strings.TrimSpace(text))

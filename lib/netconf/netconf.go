@@ -208,6 +208,16 @@ func (p *parser) unknown(o object, where string, known []string, of string) {
 	}
 }
 
+// misspelt is the unknown key of o that looks most like the one wanted; "" when none does.
+func misspelt(o object, known []string, want string) string {
+	for _, m := range o {
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, m.key) }) && nearest(m.key, known) == want {
+			return m.key
+		}
+	}
+	return ""
+}
+
 // decode reads the boolean, number or string at key; ok is false when it is absent.
 func decode[T bool | int | string](p *parser, o object, where, key string) (v T, ok bool, err error) {
 	raw, ok := o.get(key)

@@ -126,6 +126,8 @@ func TestParseRefuses(t *testing.T) {
 		{"null", `null`, "", "null where an object", ""},
 		{"more after it", `{} {}`, "", "line 1, column 4", ""},
 		{"no network", `{}`, "Network", "missing", "10.244.0.0/16"},
+		{"network misspelt", `{"Comment":1,"Netwrok":"10.244.0.0/16"}`, "Network", `missing, and EnableIPv4 is on: is the unknown key "Netwrok" meant for it?`, "10.244.0.0/16"},
+		{"IPv6Network misspelt", `{"EnableIPv6":true,"Network":"10.244.0.0/16","IPv6Netwrok":"fd00::/48"}`, "IPv6Network", `the unknown key "IPv6Netwrok"`, "fd00"},
 		{"network of another type", `{"Network":10}`, "Network", "10 where a string belongs", "quotes"},
 		{"no range", `{"Network":"10.244.0.0"}`, "Network", "no address range", "10.244.0.0/16"},
 		{"other family", `{"Network":"fd00::/48"}`, "Network", "other address family", ""},

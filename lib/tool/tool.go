@@ -100,6 +100,9 @@ func (e *Env) Status(format string, args ...any) { keep.Status(format, args...) 
 // Ready tells the supervisor that the program's outputs stand.
 func (e *Env) Ready() { keep.Ready() }
 
+// Verb is the verb that is run.
+func (e *Env) Verb() string { return e.verb }
+
 // Lock takes the program's lock for verb, so that two of it never change one machine at once.
 func (e *Env) Lock() (*lock.Lock, error) {
 	l, err := lock.Try(e.RunDir.Lock(e.program.Name), e.program.Name+" "+e.verb)

@@ -62,6 +62,10 @@ func open(env *tool.Env) (tool.Step, error) {
 	if s.ttl <= 0 || s.margin < 0 || s.margin >= s.ttl {
 		return nil, exit.Errorf(exit.Usage, "--lease-ttl %s, --renew-margin %s: the margin has to be shorter than the lease", s.ttl, s.margin)
 	}
+	if verb := env.Verb(); !env.IsSet("store") && (verb == "apply" || verb == "watch") {
+		env.Log.Warn("the store is this machine's own: other nodes do not see it", "store", store.URL(),
+			"hint", "give every node the same --store (TOWPATH_STORE), a directory that all of them share")
+	}
 	return s, nil
 }
 
@@ -96,7 +100,11 @@ func selectionOf(env *tool.Env) (Selection, error) {
 			return netip.Addr{}, nil
 		}
 		addr, err := netip.ParseAddr(text)
-		if err != nil || family != "" && state.FamilyOf(addr) != family || addr.Zone() != "" || addr.IsUnspecified() {
+		if err == nil && family != "" && state.FamilyOf(addr) != family {
+			other := map[string]string{"public-ip": "public-ipv6", "public-ipv6": "public-ip"}[flag]
+			return addr, exit.WithHint(exit.Errorf(exit.Usage, "--%s %q: the address is %s", flag, text, name(state.FamilyOf(addr))), "use --%s", other)
+		}
+		if err != nil || addr.Zone() != "" || addr.IsUnspecified() {
 			return addr, exit.Errorf(exit.Usage, "--%s %q: no such address", flag, text)
 		}
 		return addr.Unmap(), nil

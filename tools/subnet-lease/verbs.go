@@ -26,6 +26,10 @@ type listed struct {
 }
 
 func list(ctx context.Context, env *tool.Env) error {
+	output := env.String("output")
+	if output != "json" && output != "text" {
+		return exit.Errorf(exit.Usage, "--output %q: use text or json", output)
+	}
 	store, err := openStore(env.String("store"))
 	if err != nil {
 		return err
@@ -33,6 +37,10 @@ func list(ctx context.Context, env *tool.Env) error {
 	all, err := store.List(ctx)
 	if err != nil {
 		return err
+	}
+	if all.Unused {
+		return exit.WithHint(exit.Errorf(exit.Unavailable, "list %s: there is no store there", store.URL()),
+			"give --store as the nodes have it; apply makes a store")
 	}
 	now := time.Now()
 	lines := make([]listed, 0, len(all.Entries))
@@ -42,16 +50,12 @@ func list(ctx context.Context, env *tool.Env) error {
 	slices.SortFunc(lines, func(a, b listed) int {
 		return cmp.Or(a.Subnet.IPv4.Addr().Compare(b.Subnet.IPv4.Addr()), a.Subnet.IPv6.Addr().Compare(b.Subnet.IPv6.Addr()), cmp.Compare(a.Node, b.Node))
 	})
-	switch output := env.String("output"); output {
-	case "json":
+	if output == "json" {
 		enc := json.NewEncoder(env.Stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(lines)
-	case "text":
-		return table(env, lines, now)
-	default:
-		return exit.Errorf(exit.Usage, "--output %q: use text or json", output)
 	}
+	return table(env, lines, now)
 }
 
 func lineOf(node string, e Entry, now time.Time) listed {
@@ -96,8 +100,12 @@ func release(ctx context.Context, env *tool.Env) error {
 		return err
 	}
 	e, err := store.Get(ctx, node)
-	if err != nil || e.gone() {
+	if err != nil {
 		return err
+	}
+	if e.gone() {
+		fmt.Fprintf(env.Stderr, "node %s has no lease in %s\n", node, store.URL())
+		return nil
 	}
 	if e.Record != nil && e.Record.Reserved() && !env.Bool("reservation") {
 		if !e.Record.Announced() {
