@@ -78,6 +78,7 @@ bridge fdb del 02:00:00:00:00:01 dev flannel.1 dst 192.168.0.1 self
 			}, "",
 		},
 		{"other backend", func(_ *engine, p *state.Peer) { p.Backend.Type = "wireguard" }, away1},
+		{"the backend that the cluster changes to", func(_ *engine, p *state.Peer) { p.Backend.Type = typeHostGW }, ""},
 		{"other VNI", func(_ *engine, p *state.Peer) {
 			p.Backend.Data = json.RawMessage(`{"VNI":2,"VtepMAC":"02:00:00:00:00:01"}`)
 		}, away1},

@@ -88,6 +88,8 @@ func (v view) resolve(p state.Peer, f state.Family, path string, onLink map[neti
 	case !inside(v.network.Of(f), subnet):
 		return leave("its subnet %s is outside the network %s", subnet, v.network.Of(f))
 	case p.Backend.Type != v.kind:
+		// A cluster changes its backend node by node; the old way leads there until both have.
+		out.held = p.Backend.Type == typeVXLAN || p.Backend.Type == typeHostGW
 		return leave("its backend is %s, this node's %s", p.Backend.Type, v.kind)
 	case !p.PublicIP.Has(f):
 		out.held = true

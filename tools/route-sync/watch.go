@@ -26,9 +26,10 @@ type watcher struct {
 	events *nl.Events
 	ready  func() // nil once called
 
-	pending *keys // what the kernel told of since it was looked at last
-	dirty   bool  // devices changed, or events were lost: entries must be listed anew
-	started bool  // a first pass over everything was made
+	pending *keys     // what the kernel told of since it was looked at last
+	dirty   bool      // devices changed, or events were lost: entries must be listed anew
+	started bool      // a first pass over everything was made
+	asked   time.Time // when lease.json or link.json asked for something else since
 
 	waiting map[string]*patience
 	report  reporter
@@ -119,7 +120,36 @@ func (w *watcher) files() (changed bool, err error) {
 		w.env.Status("keeping to what was read before: %v", err)
 	}
 	peers, err := f.readPeers()
-	return len(peers) > 0 || synced != f.synced || !reflect.DeepEqual(lease, f.lease) || !reflect.DeepEqual(link, f.link), err
+	node := !reflect.DeepEqual(lease, f.lease) || !reflect.DeepEqual(link, f.link)
+	if node && w.started {
+		w.asked = time.Now()
+	}
+	return node || len(peers) > 0 || synced != f.synced, err
+}
+
+// aftermath is how long after a change of lease.json or link.json the other programs bring the devices
+// in line with it, which takes entries away.
+const aftermath = 5 * time.Second
+
+// drift is why entries that are not as they were are put back: nobody meddled where this node changes.
+func (w *watcher) drift() cause {
+	if !w.asked.IsZero() && time.Since(w.asked) < aftermath {
+		return causeInput
+	}
+	return causeDrift
+}
+
+// again lists everything anew because devices changed. The files may have changed with them, and what
+// they newly ask for is not called drift.
+func (w *watcher) again() error {
+	changed, err := w.files()
+	switch {
+	case err != nil:
+		return err
+	case changed:
+		return w.observe(causeInput)
+	}
+	return w.observe(w.drift())
 }
 
 // period looks at everything again, and does something only where something is not as it was.
@@ -190,8 +220,11 @@ func (w *watcher) read(c watch.Change) error {
 		return nil
 	}
 	w.report.stale = true
-	if err := w.drain(); err != nil || w.dirty {
-		return errors.Join(err, w.hear())
+	if err := w.drain(); err != nil {
+		return err
+	}
+	if w.dirty {
+		return w.observe(causeInput)
 	}
 	for _, node := range nodes {
 		delete(w.waiting, node)
@@ -216,9 +249,9 @@ func (w *watcher) hear() error {
 		return nil
 	}
 	if w.dirty {
-		return w.observe(causeDrift)
+		return w.again()
 	}
-	return w.change(w.drifted(), causeDrift)
+	return w.change(w.drifted(), w.drift())
 }
 
 // drifted is what differs among the entries that the kernel told of, without what is to wait.
@@ -246,7 +279,7 @@ func (w *watcher) change(changes []change, why cause) error {
 		if w.dirty {
 			return nil // events were lost: the next turn lists everything
 		}
-		changes, why = w.drifted(), causeDrift
+		changes, why = w.drifted(), w.drift()
 	}
 	return nil
 }
@@ -305,7 +338,7 @@ func (w *watcher) retry() error {
 		return nil
 	}
 	if w.dirty {
-		return w.observe(causeDrift)
+		return w.again()
 	}
 	now := time.Now()
 	for node, p := range w.waiting {
