@@ -51,7 +51,7 @@ func (q Request) Pick(now time.Time, all Listing) (r Record, notices []string, e
 		if have.IsValid() {
 			why := unfit(q.Conf, f, have, reserved)
 			if why == "" {
-				if on := q.Uplink.overlapping(have); len(on) > 0 {
+				if on := q.Uplink.overlapping(have, q.Conf.Network.Of(f)); len(on) > 0 {
 					return r, notices, q.clash(f, on, fmt.Sprintf("the subnet %s of node %q", have, q.Node))
 				}
 				continue
@@ -105,7 +105,7 @@ func (q Request) subnet(now time.Time, all Listing, f state.Family) (netip.Prefi
 		}
 	}
 	lo, hi := q.Conf.SubnetMin.Of(f), q.Conf.SubnetMax.Of(f)
-	on := q.Uplink.overlapping(q.Conf.Network.Of(f))
+	on := q.Uplink.overlapping(q.Conf.Network.Of(f), q.Conf.Network.Of(f))
 	if _, ok := lowestFree(lo, hi, networks(on)); !ok {
 		return netip.Prefix{}, q.clash(f, on, fmt.Sprintf("every subnet from %s to %s", lo, hi))
 	}

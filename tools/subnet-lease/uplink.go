@@ -32,10 +32,15 @@ func uplinkOf(u nl.Uplinks, dev string) Uplink {
 	return up
 }
 
-// overlapping is the addresses whose network overlaps p.
-func (u Uplink) overlapping(p netip.Prefix) []netip.Prefix {
+// overlapping is the addresses whose network overlaps p, a part of the cluster's network. Where that
+// is itself cut out of an address's network (10.244.0.0/16 of a flat 10.0.0.0/8), the pods' routes are
+// the longer ones and only the address itself counts, as with flannel.
+func (u Uplink) overlapping(p, cluster netip.Prefix) []netip.Prefix {
 	var on []netip.Prefix
 	for _, a := range u.Addrs {
+		if a.Bits() < cluster.Bits() && a.Contains(cluster.Addr()) {
+			a = netip.PrefixFrom(a.Addr(), a.Addr().BitLen())
+		}
 		if a.Overlaps(p) {
 			on = append(on, a)
 		}

@@ -24,14 +24,18 @@ func TestPickBesideUplink(t *testing.T) {
 		{"a single address", plain, "10.244.0.7/32", "", "10.244.1.0/24"},
 		{"a second address", plain, "192.168.100.11/24 10.244.0.7/24", "", "10.244.1.0/24"},
 		{"that of the last lease", plain, "10.244.3.1/24", "", "10.244.0.0/24"},
-		{"all of it", around, "192.168.100.11/16", "", "78 Network 192.168.100.11/16"},
+		{"all of it", around, "192.168.100.11/22", "", "78 Network 192.168.100.11/22"},
+		{"cut out of it", plain, "10.0.0.5/8", "", "10.244.0.0/24"},
+		{"cut out of it, around the address", around, "192.168.100.11/16", "", "192.168.101.0/24"},
+		{"its own record, around the address", around, "192.168.100.11/16", "a 192.168.100.0/24", "78 Network 192.168.100.11/32"},
 		{"all of it, and leased", two, "10.244.4.9/23", "b 10.244.4.0/24", "78 Network 10.244.4.9/23"},
 		{"the rest is leased", two, "10.244.4.9/24", "b 10.244.5.0/24", "75"},
 		{"its own record", around, "192.168.100.11/24", "a 192.168.100.0/24", "78 Network 192.168.100.11/24"},
 		{"its own record, elsewhere", around, "192.168.100.11/24", "a 192.168.103.0/24", "192.168.103.0/24"},
 		{"its own reservation", around, "192.168.100.11/24", "a 192.168.100.0/24 reserved", "78 Network 192.168.100.11/24"},
 		{"IPv6", six, "fd00:7::1/64", "", "fd00:7:0:1::/64"},
-		{"all of IPv6", six, "fd00:7::1/32", "", "78 IPv6Network fd00:7::1/32"},
+		{"all of IPv6", six, "fd00:7::1/48", "", "78 IPv6Network fd00:7::1/48"},
+		{"cut out of IPv6", six, "fd00:7::1/32", "", "fd00:7:0:1::/64"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			q := Request{Node: "a", Conf: conf(t, c.conf), Path: "n.json", TTL: 24 * time.Hour, Margin: time.Hour, Uplink: Uplink{Dev: "eth0"}}
