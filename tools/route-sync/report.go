@@ -52,7 +52,11 @@ func (w *watcher) say() {
 	}
 	r.written = now
 	w.tellLeftOut(routes.LeftOut)
-	w.env.Status("%d peers, %d left out, %d entries repaired", routes.Peers, len(routes.LeftOut), routes.Repaired)
+	if w.head != nil {
+		w.env.Status(state.Failing+"keeping to what was read before: %v", w.head)
+	} else {
+		w.env.Status("%d peers, %d left out, %d entries repaired", routes.Peers, len(routes.LeftOut), routes.Repaired)
+	}
 	if w.ready != nil {
 		w.ready()
 		w.ready = nil

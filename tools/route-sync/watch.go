@@ -31,6 +31,7 @@ type watcher struct {
 	started bool      // a first pass over everything was made
 	asked   time.Time // when lease.json or link.json asked for something else since
 
+	head    error // why lease.json or link.json cannot be used; what was read before is kept to
 	waiting map[string]*patience
 	report  reporter
 }
@@ -112,12 +113,13 @@ func (w *watcher) all(why cause) error {
 func (w *watcher) files() (changed bool, err error) {
 	f := &w.e.files
 	lease, link, synced := f.lease, f.link, f.synced
-	if err := f.readHead(); err != nil {
+	w.report.stale = w.report.stale || w.head != nil
+	if w.head = f.readHead(); w.head != nil {
 		if !w.started {
-			return false, err
+			return false, w.head
 		}
-		w.env.Log.Error("keeping to what was read before", "err", err)
-		w.env.Status("keeping to what was read before: %v", err)
+		w.env.Log.Error("keeping to what was read before", "err", w.head)
+		w.report.stale = true
 	}
 	peers, err := f.readPeers()
 	node := !reflect.DeepEqual(lease, f.lease) || !reflect.DeepEqual(link, f.link)
