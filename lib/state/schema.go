@@ -121,7 +121,8 @@ type Routes struct {
 	Peers int `json:"peers"`
 	// LeftOut are the peers that are not programmed, by node, with the reason.
 	LeftOut map[string]string `json:"leftOut,omitempty"`
-	// Repaired counts the entries that had to be put back since the program started.
+	// Repaired counts the entries that others took away and that were put back since the program started;
+	// what goes within 5 s of a change of lease.json or link.json is not counted.
 	Repaired int `json:"repaired"`
 	// LastRepair is the text of the last operation that put something back.
 	LastRepair string `json:"lastRepair,omitempty"`
