@@ -107,7 +107,11 @@ func reach(t *testing.T, a, z *node) {
 			address[len(address)-1] = 9
 			ip, _ := netip.AddrFromSlice(address)
 			pod.Set(f, ip)
-			n.Run("ip", "addr", "add", ip.String(), "dev", "lo")
+			add := []string{"addr", "add", ip.String(), "dev", "lo"}
+			if f == state.IPv6 {
+				add = append(add, "nodad") // else it is tentative for an instant, on lo too
+			}
+			n.Run("ip", add...)
 			defer n.Run("ip", "addr", "del", netip.PrefixFrom(ip, ip.BitLen()).String(), "dev", "lo")
 		}
 		pods[n] = pod
