@@ -65,7 +65,7 @@ install: build ## into DESTDIR: programs, CNI plugins, stage files, systemd unit
 	install -m 755 $(addprefix bin/,cni-bridge $(PLUGINS)) $(DESTDIR)/opt/cni/bin/
 	ln -sf /opt/cni/bin/cni-bridge $(DESTDIR)$(PREFIX)/bin/cni-bridge
 	install -m 644 packaging/stages.d/*.toml $(DESTDIR)$(PREFIX)/lib/towpath/stages.d/
-	install -m 644 packaging/systemd/towpath.service $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' packaging/systemd/towpath.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/towpath.service
 
 .PHONY: tidy
 tidy: ## go mod tidy in every module
