@@ -59,12 +59,12 @@ bench: setup build ## benchmarks, as root; PEER_CNI_BIN=DIR measures another CNI
 
 .PHONY: install
 install: build ## into DESTDIR: programs, CNI plugins, stage files, systemd unit
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/opt/cni/bin $(DESTDIR)$(PREFIX)/lib/towpath/stages.d \
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/opt/cni/bin $(DESTDIR)/usr/lib/towpath/stages.d \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/towpath/stages.d
 	install -m 755 $(addprefix bin/,$(filter-out cni-bridge,$(TOOLS)) towpath) $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(addprefix bin/,cni-bridge $(PLUGINS)) $(DESTDIR)/opt/cni/bin/
 	ln -sf /opt/cni/bin/cni-bridge $(DESTDIR)$(PREFIX)/bin/cni-bridge
-	install -m 644 packaging/stages.d/*.toml $(DESTDIR)$(PREFIX)/lib/towpath/stages.d/
+	install -m 644 packaging/stages.d/*.toml $(DESTDIR)/usr/lib/towpath/stages.d/
 	sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' packaging/systemd/towpath.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/towpath.service
 
 .PHONY: tidy
