@@ -43,7 +43,7 @@ func newNode(t *testing.T, name, address, netConf, store string) *node {
 	write(t, n.netConf, netConf)
 	write(t, n.cniConf, cniConf)
 	// Addresses are usable at once, so that the state of the kernel compares from the start.
-	n.Run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
+	n.NoDAD()
 	nstest.Run(t, "ip", "link", "add", "up-"+name, "type", "veth", "peer", "name", "eth0", "netns", n.Name)
 	t.Cleanup(func() { exec.Command("ip", "link", "del", "up-"+name).Run() })
 	nstest.Run(t, "ip", "link", "set", "up-"+name, "up")
@@ -139,18 +139,5 @@ func (n *node) must(name, verb string) string {
 // kernel is everything of the node's kernel state that a program may change.
 func (n *node) kernel() string {
 	n.t.Helper()
-	var b strings.Builder
-	for _, c := range [][]string{
-		{"ip", "-d", "link", "show"},
-		{"ip", "addr", "show"},
-		{"ip", "route", "show", "table", "all"},
-		{"ip", "-6", "route", "show", "table", "all"},
-		{"ip", "neigh", "show", "nud", "permanent"},
-		{"bridge", "fdb", "show"},
-		{"nft", "list", "ruleset"},
-		{"sysctl", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.bridge.bridge-nf-call-iptables"},
-	} {
-		b.WriteString("# " + strings.Join(c, " ") + "\n" + n.Run(c[0], c[1:]...))
-	}
-	return b.String()
+	return n.Snapshot() + n.Run("sysctl", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.bridge.bridge-nf-call-iptables")
 }
