@@ -197,7 +197,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		text, err := Marshal(l)
 		if err != nil {
-			t.Skip("raw JSON that does not marshal")
+			return // raw JSON that does not marshal
 		}
 		var again Lease
 		if err := Decode(text, &again); err != nil {

@@ -239,7 +239,7 @@ func FuzzRecord(f *testing.F) {
 		s := newPeerSet(*record("b 10.244.0.0/24"), state.Pair[netip.Addr]{}, conf(t, plain), Listing{Entries: map[string]Entry{"a": e}})
 		s.decide("a", now)
 		if _, err := state.Save(path, e.Record); err != nil {
-			t.Skip(err) // a time beyond what JSON can hold
+			return // a time beyond what JSON can hold
 		}
 		if again, _ := load(path, "a"); again.Err != nil || !again.Record.equal(e.Record) {
 			t.Errorf("%q: read back otherwise: %v", data, again)
