@@ -23,7 +23,7 @@ var Registry = []File{
 	},
 	{
 		Name: "lease.json", Version: Version, Producers: []string{"subnet-lease"}, Schema: Lease{},
-		Consumers: []string{"subnet-lease", "masq-sync", "route-sync", "cni-bridge conf"},
+		Consumers: []string{"subnet-lease", "masq-sync", "route-sync", "cni-bridge conf", "policy-render"},
 		Holds:     "node, network, own subnets, public addresses, interface, backend and its settings",
 	},
 	{
@@ -70,7 +70,28 @@ var Registry = []File{
 	},
 	{
 		Name: "endpoints/CONTAINER-IFNAME.json", Version: Version, Producers: []string{"cni-bridge"}, Schema: Endpoint{},
-		Consumers: []string{"policy-render"}, Holds: "one interface of one pod: namespace, name, uid, addresses, host veth",
+		Consumers: []string{"policy-render", "policy-denied"}, Holds: "one interface of one pod: namespace, name, uid, addresses, host veth",
+	},
+	{
+		Name: "/etc/towpath/objects/", Producers: []string{"administrator"}, Consumers: []string{"policy-render"},
+		Holds: "Namespaces, Pods and NetworkPolicies as YAML or JSON, for a node without an API server",
+	},
+	{
+		Name: "policy/FAMILY/KIND/NAME.nft", Producers: []string{"policy-render"}, Consumers: []string{"policy-load", "policy-denied"},
+		Holds: "one set, map or chain of the policy, one element or rule a line, sorted, in nft's block syntax",
+	},
+	{
+		Name: "policy/pods/PREFIX", Producers: []string{"policy-render"}, Consumers: []string{"policy-denied"},
+		Holds: "names of the pods whose addresses begin with the prefix (a /24, a /64), ADDRESS NAMESPACE/POD a line",
+	},
+	{
+		Name: "policy.nft", Producers: []string{"policy-render"}, Consumers: []string{"policy-load"},
+		Holds: "the policy's other files by digest, in an order that nft can load, and the endpoints they cover; written last",
+	},
+	{
+		Name: "policy.loaded.json", Version: Version, Producers: []string{"policy-load"}, Schema: PolicyLoaded{},
+		Consumers: []string{"cni-bridge", "cni-bridge conf", "policy-render"},
+		Holds:     "generation of policy.nft that the kernel holds, and the endpoints it covers",
 	},
 	{
 		Name: "supervisor/STAGE.json", Version: Version, Producers: []string{"towpath supervise"}, Schema: Stage{},

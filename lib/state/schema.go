@@ -141,8 +141,26 @@ type Endpoint struct {
 	Pod         string           `json:"pod,omitempty"`
 	UID         string           `json:"uid,omitempty"`
 	IP          Pair[netip.Addr] `json:"ip"`
+	MAC         string           `json:"mac,omitempty"` // of the pod's end, aa:bb:cc:dd:ee:ff
+	Bridge      string           `json:"bridge,omitempty"`
 	HostVeth    string           `json:"hostVeth,omitempty"`
 	Netns       string           `json:"netns,omitempty"`
+}
+
+// PolicyLoaded is policy.loaded.json: what policy-load last gave to the kernel and the kernel took.
+type PolicyLoaded struct {
+	Version int `json:"version"`
+	// Generation is the one of policy.nft (ruleset.Manifest).
+	Generation string `json:"generation"`
+	// Kernel is the generation id of the kernel's nftables right after the load. While it is the same, nobody
+	// has changed any rule of this node; Boot and Netns say in which boot and namespace it counts.
+	Kernel uint32 `json:"kernel"`
+	Boot   string `json:"boot"`  // /proc/sys/kernel/random/boot_id
+	Netns  uint64 `json:"netns"` // inode of the network namespace
+	// Endpoints are the names (CONTAINER-IFNAME) of the files in endpoints/ whose pods the rules cover.
+	Endpoints []string `json:"endpoints"`
+	// Refused is why the kernel does not hold a newer policy.nft; empty when it does.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Masq is masq.json: what masq-sync has to remember between two runs, to see that its table is still

@@ -50,6 +50,18 @@ func (d Dir) Endpoint(containerID, ifname string) string {
 	return d.path("endpoints", containerID+"-"+ifname+".json")
 }
 
+// Policy is the directory of the policy's files.
+func (d Dir) Policy() string { return d.path("policy") }
+
+// PolicyPods is the directory of the pods' names by address.
+func (d Dir) PolicyPods() string { return d.path("policy", "pods") }
+
+// PolicyNFT is the path of policy.nft.
+func (d Dir) PolicyNFT() string { return d.path("policy.nft") }
+
+// PolicyLoaded is the path of policy.loaded.json.
+func (d Dir) PolicyLoaded() string { return d.path("policy.loaded.json") }
+
 // Supervisor is the directory of the supervisor's files.
 func (d Dir) Supervisor() string { return d.path("supervisor") }
 

@@ -1,0 +1,111 @@
+package ruleset
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/towpath/towpath/lib/exit"
+)
+
+// Digest is the mark of a file's content in the manifest.
+func Digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
+}
+
+// Entry is one file of a ruleset. The order of entries is the order in which nft can load them: sets
+// and empty maps first, then chains, each after those it jumps to, then the maps with their elements.
+type Entry struct {
+	Path   string // below policy/, as ID.Path gives it
+	Digest string
+}
+
+// Manifest is policy.nft: a list of the other files, by digest, so that it names one state of them all, and
+// at the same time the text that puts the whole ruleset in the place of what is loaded.
+type Manifest struct {
+	Node    string
+	Entries []Entry
+	// Endpoints are the names (CONTAINER-IFNAME) of the files in endpoints/ that the ruleset covers, sorted.
+	Endpoints []string
+}
+
+// Generation is the digest of everything that decides what the kernel holds. Equal generations are equal
+// rulesets; endpoints are covered by it but do not count.
+func (m *Manifest) Generation() string {
+	var b bytes.Buffer
+	for _, e := range m.Entries {
+		b.WriteString(e.Path + " " + e.Digest + "\n")
+	}
+	return Digest(b.Bytes())
+}
+
+// Text is policy.nft. dir is the absolute path of the directory policy/.
+func (m *Manifest) Text(dir string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# policy of node %s\n# generation %s\n", m.Node, m.Generation())
+	for _, e := range m.Endpoints {
+		b.WriteString("# endpoint " + e + "\n")
+	}
+	b.WriteString(Clear())
+	for _, e := range m.Entries {
+		fmt.Fprintf(&b, "include %q # %s\n", filepath.Join(dir, e.Path), e.Digest)
+	}
+	return b.Bytes()
+}
+
+// Clear is the text that removes the tables, also when they are not there, and makes them again, empty.
+func Clear() string {
+	var b strings.Builder
+	for _, f := range Families {
+		fmt.Fprintf(&b, "add table %s %s\ndelete table %s %s\nadd table %s %s\n", f, Table, f, Table, f, Table)
+	}
+	return b.String()
+}
+
+// ParseManifest reads what Text wrote, and only that.
+func ParseManifest(dir string, data []byte) (*Manifest, error) {
+	m := &Manifest{}
+	var generation string
+	header := Clear()
+	for n := 1; len(data) > 0; n++ {
+		line, rest, ok := bytes.Cut(data, []byte("\n"))
+		if !ok {
+			return nil, exit.Errorf(exit.BadInput, "line %d: cut off", n)
+		}
+		text := string(line)
+		note, isNote := strings.CutPrefix(text, "# ")
+		key, value, _ := strings.Cut(note, " ")
+		path, isFile := strings.CutPrefix(text, `include "`+dir+"/")
+		switch {
+		case n == 1 && isNote && strings.HasPrefix(note, "policy of node "):
+			m.Node = strings.TrimPrefix(note, "policy of node ")
+		case isNote && key == "generation" && generation == "":
+			generation = value
+		case isNote && key == "endpoint":
+			m.Endpoints = append(m.Endpoints, value)
+		case header != "" && strings.HasPrefix(header, text+"\n"):
+			header = strings.TrimPrefix(header, text+"\n")
+		case header == "" && isFile:
+			file, digest, ok := strings.Cut(path, `" # `)
+			if !ok || !filepath.IsLocal(file) || len(digest) != 32 {
+				return nil, exit.Errorf(exit.BadInput, "line %d: %q: want include \"FILE\" # DIGEST", n, text)
+			}
+			m.Entries = append(m.Entries, Entry{file, digest})
+		default:
+			return nil, exit.WithHint(exit.Errorf(exit.BadInput, "line %d: %q is not of policy-render's making", n, text),
+				"remove the file; policy-render writes it again")
+		}
+		data = rest
+	}
+	if header != "" {
+		return nil, exit.Errorf(exit.BadInput, "cut off, or empty")
+	}
+	if got := m.Generation(); got != generation {
+		return nil, exit.Errorf(exit.BadInput, "line 2: the generation is %q and should be %q: lines are missing or were edited", generation, got)
+	}
+	return m, nil
+}
