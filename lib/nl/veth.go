@@ -59,16 +59,21 @@ type Port struct {
 	Hairpin  bool
 	Isolated bool
 	Alias    string // cut at 255 bytes
+	Down     bool   // left as it is, which is down when it has just been made
 }
 
 // SetPort sets a port of a bridge by name, and sets it up.
 func SetPort(name string, p Port) Change {
-	b := appendAttrText(appendLink(nil, 0, unix.IFF_UP, unix.IFF_UP), unix.IFLA_IFNAME, name)
+	up, state := uint32(unix.IFF_UP), " up"
+	if p.Down {
+		up, state = 0, ""
+	}
+	b := appendAttrText(appendLink(nil, 0, up, up), unix.IFLA_IFNAME, name)
 	b = appendAttr(b, unix.IFLA_IFALIAS, []byte(p.Alias[:min(len(p.Alias), aliasMax)]))
 	slave := appendAttrBool(appendAttrBool(nil, brportHairpin, p.Hairpin), brportIsolated, p.Isolated)
 	b = appendAttr(b, unix.IFLA_LINKINFO, appendAttr(appendAttrText(nil, infoSlaveKind, "bridge"), infoSlaveData, slave))
 	return request{
-		text: fmt.Sprintf("ip link set %s up alias %q type bridge_slave hairpin %s isolated %s", name, p.Alias, onOff(p.Hairpin), onOff(p.Isolated)),
+		text: fmt.Sprintf("ip link set %s%s alias %q type bridge_slave hairpin %s isolated %s", name, state, p.Alias, onOff(p.Hairpin), onOff(p.Isolated)),
 		kind: unix.RTM_NEWLINK, body: b,
 	}
 }

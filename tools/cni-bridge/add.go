@@ -116,18 +116,18 @@ func (a *addition) do() (*current.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Early, so that policy is rendered while the devices are made.
-	if err := a.saveEndpoint(grants); err != nil {
-		return nil, err
-	}
 	p := pod{
-		holder: a.holder, network: a.conf.Name, conf: a.conf.bridge, netns: a.netns, mtu: a.mtu(),
+		holder: a.holder, network: a.conf.Name, conf: a.conf.bridge, netns: a.netns, mtu: a.mtu(), closed: a.conf.Policy,
 		mac: macOf(grants[0].Addr), grants: grants, routes: a.routes(grants),
 	}
 	if a.conf.podMAC != "" {
 		if p.mac, err = nl.ParseMAC(a.conf.podMAC); err != nil {
 			return nil, err
 		}
+	}
+	// Early, so that policy is rendered while the devices are made.
+	if err := a.saveEndpoint(grants, p.mac); err != nil {
+		return nil, err
 	}
 	var gateways []netip.Prefix
 	var families []state.Family
@@ -143,7 +143,16 @@ func (a *addition) do() (*current.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.furnish(); err != nil {
+	connect := func() error { return nil }
+	if a.conf.Policy {
+		connect = func() error {
+			if err := a.awaitPolicy(); err != nil {
+				return err
+			}
+			return p.connect(a.socket)
+		}
+	}
+	if err := p.furnish(connect); err != nil {
 		return nil, err
 	}
 	if p.conf.gateway() {

@@ -111,6 +111,43 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
+// BenchmarkAddPolicy runs ADD without and with the wait for a policy in turn, beside a loader that covers
+// each endpoint at once; loader is the time that it takes for that, which is no time of ADD's.
+func BenchmarkAddPolicy(b *testing.B) {
+	for _, parallel := range []int{1, 8} {
+		b.Run(fmt.Sprintf("parallel=%d", parallel), func(b *testing.B) {
+			h := newHost(b, benchEnv)
+			open := h.chains("")[0]
+			data, err := json.Marshal(h.policed("1.0.0", nil))
+			if err != nil {
+				b.Fatal(err)
+			}
+			closed := open
+			closed.name, closed.conf = "policed", string(data)
+			l := &loader{h: h}
+			stop := l.run()
+			chains := []chain{open, closed}
+			round(h, chains, 1, func() {}, func() {})
+			all := make([][]time.Duration, len(chains))
+			for b.Loop() {
+				b.StopTimer()
+				for i, took := range round(h, chains, parallel, b.StartTimer, b.StopTimer) {
+					all[i] = append(all[i], took...)
+				}
+				b.StartTimer()
+			}
+			stop()
+			for i, c := range chains {
+				report(b, c.name+"-", all[i])
+				sorted := slices.Sorted(slices.Values(all[i]))
+				b.ReportMetric(float64(sorted[len(sorted)*99/100].Microseconds())/1000, c.name+"-p99-ms")
+			}
+			p50, _ := percentiles(l.took)
+			b.ReportMetric(p50, "loader-p50-ms")
+		})
+	}
+}
+
 // BenchmarkAddBeside runs ours and the peer's chain in turn, so that both see the same machine, and
 // prints both and their ratios. PEER_CNI_BIN names a directory with the peer's flannel, bridge and
 // host-local.

@@ -24,6 +24,11 @@ func damage(format string, args ...any) error {
 // check compares what the ADD returned with what is there: reservation, endpoint, bridge, host end,
 // pod's end, addresses and routes.
 func check(c *call) error {
+	if c.conf.Policy {
+		if why := c.uncovered(); why != "" {
+			return types.NewError(damaged, "no policy covers "+c.podName()+": "+why, "see towpath status")
+		}
+	}
 	if !c.conf.native() {
 		return delegateCheck(c)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/towpath/towpath/lib/exit"
@@ -31,8 +32,8 @@ run by the container runtime, with CNI_COMMAND in the environment.
 
 // options are the flags of conf; each is also TOWPATH_NAME in the environment.
 type options struct {
-	runDir, cniConf, conflist, subnetEnv, binDir, logLevel, logFormat string
-	down                                                              bool
+	runDir, cniConf, conflist, subnetEnv, binDir, policy, logLevel, logFormat string
+	down                                                                      bool
 }
 
 func (o *options) flags(verb string) *flag.FlagSet {
@@ -50,6 +51,7 @@ func (o *options) flags(verb string) *flag.FlagSet {
 	text(&o.conflist, "conflist", "/etc/cni/net.d/10-towpath.conflist", "the CNI configuration to write, a `file`")
 	text(&o.subnetEnv, "subnet-env", "", "a second `file` for subnet.env, such as /run/flannel/subnet.env")
 	text(&o.binDir, "cni-bin-dir", "/opt/cni/bin", "`directory` of the CNI plugins, to warn of missing ones")
+	text(&o.policy, "policy", "auto", "whether pods wait for their NetworkPolicies: `on`, off, or auto, which is on where policy.loaded.json exists")
 	text(&o.logLevel, "log-level", "info", "debug, info, warn or error, a `level`")
 	text(&o.logFormat, "log-format", "text", "`text` or json")
 	if verb == "plan" {
@@ -106,6 +108,9 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if f.NArg() > 0 {
 		return usage("conf %s takes no argument %q", verb, f.Arg(0))
 	}
+	if !slices.Contains([]string{"auto", "on", "off"}, o.policy) {
+		return usage("--policy %q: use auto, on or off", o.policy)
+	}
 	log, err := logs.New(stderr, "cni-bridge", o.logLevel, o.logFormat)
 	if err != nil {
 		return err
@@ -153,7 +158,7 @@ func (c *conf) run(ctx context.Context, verb string, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return keep.Loop(ctx, c.Plan, c.log, keep.Ready, files, nil)
+		return keep.Loop(ctx, c.Plan, c.log, keep.Ready, c.heeded(ctx, files), nil)
 	}
 	if err := keep.Settle(ctx, c.Plan, show); err != nil {
 		return err

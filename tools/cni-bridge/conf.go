@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/plan"
 	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/watch"
 )
 
 // conf turns what the other programs found out about this node into its CNI configuration.
@@ -21,10 +23,49 @@ type conf struct {
 	dir  state.Dir
 	log  *slog.Logger
 	told []string // paths warned of, so that a watch does it once
+	// loaded is whether the last plan found policy.loaded.json.
+	loaded atomic.Bool
 }
 
 func (c *conf) inputs() []string {
-	return []string{c.dir.Lease(), c.dir.Link(), c.dir.Routes(), c.cniConf}
+	return []string{c.dir.Lease(), c.dir.Link(), c.dir.Routes(), c.cniConf, c.dir.PolicyLoaded()}
+}
+
+// heeded leaves out the changes that only say that policy.loaded.json has other content, which it has with
+// each pod.
+func (c *conf) heeded(ctx context.Context, changes <-chan watch.Change) <-chan watch.Change {
+	out := make(chan watch.Change)
+	go func() {
+		for {
+			var change watch.Change
+			select {
+			case <-ctx.Done():
+				return
+			case change = <-changes:
+			}
+			other := change.All || len(change.Paths) > 1 || !change.Has(c.dir.PolicyLoaded())
+			if !other && exists(c.dir.PolicyLoaded()) == c.loaded.Load() {
+				continue
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case out <- change:
+			}
+		}
+	}()
+	return out
+}
+
+// polices says whether pods are to wait for policy-load.
+func (c *conf) polices() (bool, error) {
+	there := exists(c.dir.PolicyLoaded())
+	c.loaded.Store(there)
+	if c.policy == "on" && !there {
+		return false, exit.WithHint(exit.Errorf(exit.TryAgain, "read %q: %w", c.dir.PolicyLoaded(), fs.ErrNotExist),
+			"policy-load writes it; --policy off makes a node without NetworkPolicy")
+	}
+	return c.policy != "off" && there, nil
 }
 
 // Plan reads every input before it plans a thing: while one is missing or broken, what is there stays.
@@ -53,7 +94,11 @@ func (c *conf) Plan(context.Context) ([]plan.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	given, err := list.convert(state.Dir(dir), files, env)
+	policy, err := c.polices()
+	if err != nil {
+		return nil, err
+	}
+	given, err := list.convert(state.Dir(dir), files, env, policy)
 	if err != nil {
 		return nil, err
 	}

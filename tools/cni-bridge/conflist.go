@@ -152,8 +152,8 @@ func (c conflist) plugins() []map[string]any {
 // convert puts cni-bridge in the place of flannel's plugin, and tells it where this node's files are.
 // A subnetFile that the administrator gave is kept when it is one of files, which are written here, and
 // returned when it is not, because nobody would keep that one up to date. What the plugin would refuse
-// for each pod is refused here.
-func (c conflist) convert(dir state.Dir, files []string, env subnetEnv) (overruled string, err error) {
+// for each pod is refused here. policy is set as given, whatever the administrator wrote.
+func (c conflist) convert(dir state.Dir, files []string, env subnetEnv, policy bool) (overruled string, err error) {
 	for i, p := range c.plugins() {
 		if !ours(p) {
 			continue
@@ -166,6 +166,10 @@ func (c conflist) convert(dir state.Dir, files []string, env subnetEnv) (overrul
 			p["subnetFile"] = dir.SubnetEnv()
 		}
 		p["runDir"] = string(dir)
+		delete(p, "policy")
+		if policy {
+			p["policy"] = true
+		}
 		if err := c.tryPlugin(p, env); err != nil {
 			var key *state.KeyError
 			if errors.As(err, &key) {
@@ -179,7 +183,7 @@ func (c conflist) convert(dir state.Dir, files []string, env subnetEnv) (overrul
 
 // tryPlugin reads the plugin's object as the plugin will.
 func (c conflist) tryPlugin(p map[string]any, env subnetEnv) error {
-	n := &netConf{DataDir: defaultDelegateDir, RunDir: state.DefaultRunDir}
+	n := newNetConf()
 	data, err := json.Marshal(p)
 	if err == nil {
 		err = state.Decode(data, n)

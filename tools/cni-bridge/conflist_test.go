@@ -17,7 +17,7 @@ func convert(text string) (string, error) {
 		return "", err
 	}
 	files := []string{"/run/towpath/subnet.env", "/run/flannel/subnet.env"}
-	if _, err := c.convert("/run/towpath", files, envOf(lease("10.244.1.0/24", ""), state.Link{MTU: 1450})); err != nil {
+	if _, err := c.convert("/run/towpath", files, envOf(lease("10.244.1.0/24", ""), state.Link{MTU: 1450}), false); err != nil {
 		return "", err
 	}
 	data, err := c.render()
@@ -59,7 +59,7 @@ func TestConflistSubnetFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		files := []string{"/run/towpath/subnet.env", "/run/flannel/subnet.env"}
-		overruled, err := c.convert("/run/towpath", files, envOf(lease("10.244.1.0/24", ""), state.Link{MTU: 1450}))
+		overruled, err := c.convert("/run/towpath", files, envOf(lease("10.244.1.0/24", ""), state.Link{MTU: 1450}), false)
 		if got := c.plugins()[0]["subnetFile"]; err != nil || got != want || (overruled == "") != (strconv.Quote(want) == given) {
 			t.Errorf("%s: %v, overruled %q, %v; want %s", given, got, overruled, err, want)
 		}

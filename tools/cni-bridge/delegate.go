@@ -91,7 +91,23 @@ func delegateAdd(c *call, env subnetEnv) error {
 	if _, err := state.Save(c.endpointPath(), e); err != nil {
 		return err
 	}
+	if c.conf.Policy {
+		if err := c.awaitPolicy(); err != nil {
+			return errors.Join(err, c.delegateUndo(conf))
+		}
+	}
 	return types.PrintResult(raw, c.conf.CNIVersion)
+}
+
+// delegateUndo takes back an ADD that no policy came for. What the delegate does not undo keeps its record,
+// for DEL or GC.
+func (c *call) delegateUndo(conf []byte) error {
+	if _, err := c.invoke("DEL", c.holder, conf); err != nil {
+		return err
+	}
+	_, e1 := state.Remove(c.endpointPath())
+	_, e2 := state.Remove(c.statePath())
+	return errors.Join(e1, e2)
 }
 
 // withVersion gives a result without a cniVersion that of the configuration, as the specification asks.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -21,9 +22,9 @@ func (c *call) endpoint() state.Endpoint {
 	}
 }
 
-func (a *addition) saveEndpoint(grants []grant) error {
+func (a *addition) saveEndpoint(grants []grant, mac nl.MAC) error {
 	e := a.endpoint()
-	e.HostVeth = vethName(a.holder)
+	e.HostVeth, e.Bridge, e.MAC = vethName(a.holder), a.conf.bridge.Bridge, mac.String()
 	for _, g := range grants {
 		e.IP.Set(state.FamilyOf(g.Addr), g.Addr)
 	}

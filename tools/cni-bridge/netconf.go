@@ -29,6 +29,10 @@ type netConf struct {
 	SubnetFile string `json:"subnetFile"`
 	DataDir    string `json:"dataDir"`
 	RunDir     string `json:"runDir"`
+	// Policy: a pod is connected when policy.loaded.json covers it, and not before; PolicyTimeout is how
+	// long an ADD waits for that, seconds.
+	Policy        bool    `json:"policy"`
+	PolicyTimeout float64 `json:"policyTimeout"`
 	// Delegate is the bridge's configuration, or with another type that of the plugin to hand over to.
 	Delegate      map[string]any `json:"delegate"`
 	IPAM          map[string]any `json:"ipam"`
@@ -87,9 +91,14 @@ type rangeConf struct {
 	Gateway netip.Addr   `json:"gateway,omitzero"`
 }
 
+// newNetConf is what a configuration means that says nothing.
+func newNetConf() *netConf {
+	return &netConf{DataDir: defaultDelegateDir, RunDir: state.DefaultRunDir, PolicyTimeout: 10}
+}
+
 // parseNetConf reads and checks the configuration. The error is a *types.Error naming the key.
 func parseNetConf(data []byte, cniArgs map[string]string) (*netConf, error) {
-	c := &netConf{DataDir: defaultDelegateDir, RunDir: state.DefaultRunDir}
+	c := newNetConf()
 	if err := state.Decode(data, c); err != nil {
 		return nil, types.NewError(types.ErrDecodingFailure, "read network configuration: "+err.Error(), "")
 	}
@@ -112,6 +121,9 @@ func (c *netConf) check(cniArgs map[string]string) error {
 		if !filepath.IsAbs(p.path) {
 			return &state.KeyError{Key: p.key, Err: fmt.Errorf("%q is no absolute path", p.path)}
 		}
+	}
+	if c.PolicyTimeout <= 0 || c.PolicyTimeout > 600 {
+		return &state.KeyError{Key: "policyTimeout", Err: fmt.Errorf("%v is no time to wait, in seconds (at most 600)", c.PolicyTimeout)}
 	}
 	for _, k := range []string{"name", "ipam"} {
 		if _, ok := c.Delegate[k]; ok {

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,7 +134,7 @@ func (h *host) checkEndpoint(c container, addrs []string) {
 	e.IP = state.Endpoint{}.IP
 	want := state.Endpoint{
 		Version: 1, Network: "cbr0", ContainerID: c.id, Interface: "eth0", Namespace: "dev", Pod: c.id, UID: "u-" + c.id,
-		HostVeth: vethOf(c.id), Netns: c.Path,
+		HostVeth: vethOf(c.id), Netns: c.Path, Bridge: "cni0", MAC: macOf(netip.MustParseAddr(addrs[0])).String(),
 	}
 	if diff := cmp.Diff(want, e, cmpopts.EquateComparable(e.IP)); diff != "" {
 		h.t.Errorf("endpoint (-want +got):\n%s", diff)

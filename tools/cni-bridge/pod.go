@@ -37,7 +37,15 @@ type pod struct {
 	mac     nl.MAC
 	grants  []grant
 	routes  []types.Route
+	closed  bool // the host end stays down, and so is no port that forwards, until connect
 }
+
+func (p pod) port() nl.Port {
+	return nl.Port{Hairpin: p.conf.Hairpin, Isolated: p.conf.Isolated, Alias: aliasOf(p.network, p.holder)}
+}
+
+// connect sets the host end up.
+func (p pod) connect(s *nl.Socket) error { return s.Do(nl.SetPort(vethName(p.holder), p.port())) }
 
 // plugIn makes the veth pair in one write and returns the host end's MAC.
 func (p pod) plugIn(s *nl.Socket, br nl.Device) (nl.MAC, error) {
@@ -46,7 +54,8 @@ func (p pod) plugIn(s *nl.Socket, br nl.Device) (nl.MAC, error) {
 		Name: name, MAC: randomMAC(), MTU: p.mtu, Bridge: br.Index,
 		Peer: p.Interface, PeerMAC: p.mac, Netns: p.netns,
 	}
-	port := nl.Port{Hairpin: p.conf.Hairpin, Isolated: p.conf.Isolated, Alias: aliasOf(p.network, p.holder)}
+	port := p.port()
+	port.Down = p.closed
 	plug := []nl.Change{nl.AddVeth(v), nl.NoLinkLocal(name), nl.SetPort(name, port)}
 	err := s.Do(plug...)
 	if errors.Is(err, unix.EEXIST) {
@@ -64,8 +73,10 @@ func (p pod) plugIn(s *nl.Socket, br nl.Device) (nl.MAC, error) {
 	return v.MAC, setOptional("net/ipv6/conf/"+name+"/accept_ra", "0")
 }
 
-// furnish gives the pod's end its addresses and routes, in one write from inside the pod's namespace.
-func (p pod) furnish() error {
+// furnish gives the pod's end its addresses and routes from inside the pod's namespace, in one write, or
+// where the host end is not up yet in two: connect comes between them, so that what the kernel sends when
+// the pod's end goes up (announcements, probes for duplicates) finds the way open.
+func (p pod) furnish(connect func() error) error {
 	return p.netns.Do(func() error {
 		if err := p.tune(); err != nil {
 			return err
@@ -82,6 +93,15 @@ func (p pod) furnish() error {
 		var changes []nl.Change
 		for _, g := range p.grants {
 			changes = append(changes, nl.AddrChange{Verb: nl.Replace, Prefix: g.Address, Link: dev.Index, Dev: dev.Name, DAD: p.conf.EnableDAD})
+		}
+		if p.closed {
+			if err := s.Do(changes...); err != nil {
+				return err
+			}
+			changes = nil
+		}
+		if err := connect(); err != nil {
+			return err
 		}
 		changes = append(changes, nl.SetUp(dev.Index, dev.Name))
 		for _, r := range p.routes {

@@ -23,6 +23,9 @@ func status(c *call) error {
 	if c.conf.SubnetFile == dir.SubnetEnv() && !exists(dir.Lease()) {
 		return unavailable("%s is missing: subnet-lease has not run on this node", dir.Lease())
 	}
+	if c.conf.Policy && !exists(dir.PolicyLoaded()) {
+		return unavailable("%s is missing: policy-load has given the kernel no policy on this node, and pods wait for theirs", dir.PolicyLoaded())
+	}
 	if !c.conf.native() {
 		return delegateStatus(c, env)
 	}
