@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os/exec"
 	"strings"
 	"time"
@@ -33,22 +34,32 @@ func (f *Failed) ExitCode() exit.Code { return exit.Refused }
 // *Failed; one that is missing or cannot be run is exit.Unavailable, with a hint that names pkg, the
 // package it comes in; after the end of ctx the error is ctx's.
 func Output(ctx context.Context, pkg, stdin, program string, args ...string) (string, error) {
+	out, _, err := Feed(ctx, pkg, strings.NewReader(stdin), program, args...)
+	return out, err
+}
+
+// Feed is Output with an input that need not be in memory in one piece. It returns the process id that the
+// program had, 0 where it was not started.
+func Feed(ctx context.Context, pkg string, stdin io.Reader, program string, args ...string) (out string, pid int, err error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = waitDelay
-	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Stdin = stdin
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	err = cmd.Run()
+	if cmd.Process != nil {
+		pid = cmd.Process.Pid
+	}
 	var ended *exec.ExitError
 	switch {
 	case err == nil:
-		return stdout.String(), nil
+		return stdout.String(), pid, nil
 	case ctx.Err() != nil:
-		return "", ctx.Err()
+		return "", pid, ctx.Err()
 	case errors.Is(err, exec.ErrNotFound):
-		return "", exit.WithHint(exit.Errorf(exit.Unavailable, "%w", err), "install the package %q", pkg)
+		return "", pid, exit.WithHint(exit.Errorf(exit.Unavailable, "%w", err), "install the package %q", pkg)
 	case errors.As(err, &ended):
-		return "", &Failed{ExitError: ended, Stderr: stderr.String()}
+		return "", pid, &Failed{ExitError: ended, Stderr: stderr.String()}
 	}
-	return "", exit.Errorf(exit.Unavailable, "%w", err)
+	return "", pid, exit.Errorf(exit.Unavailable, "%w", err)
 }

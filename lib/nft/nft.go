@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -53,6 +54,15 @@ func Load(ctx context.Context, text string) error {
 	return err
 }
 
+// LoadFrom is Load of a text that need not be in memory in one piece. It returns the process id that nft had: the
+// kernel names it as the sender of the transaction (nl.NFTChange.Port).
+func LoadFrom(ctx context.Context, text io.Reader) (pid int, err error) {
+	if _, pid, err = command.Feed(ctx, "nftables", text, "nft", "-f", "-"); err != nil {
+		return pid, failure("load nftables text", err)
+	}
+	return pid, nil
+}
+
 // List is nft's listing of a table, numeric and without counter values, so that equal rules give
 // equal text. The table must exist.
 func List(ctx context.Context, family, table string) (string, error) {
@@ -61,12 +71,16 @@ func List(ctx context.Context, family, table string) (string, error) {
 
 func run(ctx context.Context, what, stdin string, args ...string) (string, error) {
 	out, err := command.Output(ctx, "nftables", stdin, "nft", args...)
+	if err != nil {
+		return "", failure(what, err)
+	}
+	return out, nil
+}
+
+func failure(what string, err error) error {
 	var failed *command.Failed
-	switch {
-	case err == nil:
-		return out, nil
-	case !errors.As(err, &failed):
-		return "", fmt.Errorf("%s: %w", what, err)
+	if !errors.As(err, &failed) {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	e := parseError(failed.Stderr)
 	if e.Message == "" {
@@ -76,7 +90,7 @@ func run(ctx context.Context, what, stdin string, args ...string) (string, error
 	if e.Code == exit.NoPermission {
 		err = exit.WithHint(err, "run as root, or with CAP_NET_ADMIN")
 	}
-	return "", err
+	return err
 }
 
 // place is where nft says an error is: "/dev/stdin:3:6-8: Error: No symbol type information".

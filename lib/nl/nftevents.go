@@ -25,6 +25,7 @@ type NFTChange struct {
 	// one, so a gap means that something was missed.
 	Generation uint32
 	Process    string // the short name of the program that made it
+	Port       uint32 // of the socket it came from, alone in its namespace at any time; by default the process id
 	Objects    map[NFTObject]struct{}
 	// Lost says that the kernel dropped notifications: everything may have changed.
 	Lost bool
@@ -131,6 +132,7 @@ func parseNFT(datagram []byte, open *NFTChange) []NFTChange {
 			break
 		}
 		kind := binary.NativeEndian.Uint16(datagram[4:])
+		port := binary.NativeEndian.Uint32(datagram[12:])
 		body := datagram[unix.NLMSG_HDRLEN:size]
 		datagram = datagram[min(align4(size), len(datagram)):]
 		if kind>>8 != unix.NFNL_SUBSYS_NFTABLES || len(body) < 4 {
@@ -142,6 +144,7 @@ func parseNFT(datagram []byte, open *NFTChange) []NFTChange {
 				open.Generation = binary.BigEndian.Uint32(id)
 			}
 			open.Process = nulText(attribute(attrs, unix.NFTA_GEN_PROC_NAME))
+			open.Port = port
 			done = append(done, *open)
 			*open = NFTChange{}
 			continue

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/nft"
+	"github.com/towpath/towpath/lib/nl"
+	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/ruleset"
+)
+
+// kernel writes the tables and follows all that happens to nftables, so that it knows of every generation of the
+// kernel's ruleset whether our tables are still as we left them.
+type kernel struct {
+	log     *slog.Logger
+	changes <-chan nl.NFTChange
+	stop    context.CancelFunc
+	// at is the generation up to which everything is known.
+	at uint32
+}
+
+// follow begins to listen.
+func (k *kernel) follow() error {
+	if k.changes != nil {
+		return nil
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	changes, err := nl.WatchNFT(ctx)
+	if err != nil {
+		stop()
+		return err
+	}
+	if k.at, err = nl.NFTGeneration(); err != nil {
+		stop()
+		return err
+	}
+	k.changes, k.stop = changes, stop
+	return nil
+}
+
+func (k *kernel) close() error {
+	if k.stop != nil {
+		k.stop()
+	}
+	return nil
+}
+
+// drift is a transaction that was not ours and touched our tables, or may have.
+type drift struct{ by string }
+
+func (d *drift) Error() string { return "the tables were changed by " + d.by }
+
+// note takes in a transaction that is not ours.
+func (k *kernel) note(c nl.NFTChange) *drift {
+	switch {
+	case c.Lost:
+		generation, err := nl.NFTGeneration()
+		if err == nil && generation == k.at { // what was dropped is known otherwise
+			return nil
+		}
+		k.at = generation
+		return &drift{"somebody: the kernel dropped the notice"}
+	case int32(c.Generation-k.at) <= 0: // it is older than what we began with
+		return nil
+	}
+	missed := c.Generation != k.at+1
+	k.at = c.Generation
+	if missed {
+		return &drift{"somebody: the kernel gave no notice"}
+	}
+	for o := range c.Objects {
+		if o.Table == ruleset.Table && slices.Contains(ruleset.Families, o.Family) {
+			return &drift{c.Process}
+		}
+	}
+	return nil
+}
+
+// ownDeadline is how long the notice of a transaction of our own may take. The kernel queues it before the
+// transaction's sender learns of its success.
+const ownDeadline = 5 * time.Second
+
+// own waits for the notice of the transaction that we made, from a port. What came in before it is taken in; a drift
+// among that is returned too, with the generation that our transaction made.
+func (k *kernel) own(ctx context.Context, port uint32) (generation uint32, d *drift, err error) {
+	deadline := time.NewTimer(ownDeadline)
+	defer deadline.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return 0, d, ctx.Err()
+		case <-deadline.C:
+			return 0, d, exit.Errorf(exit.TryAgain, "the kernel gave no notice of our own transaction")
+		case c := <-k.changes:
+			if c.Port == port && !c.Lost && int32(c.Generation-k.at) > 0 {
+				if c.Generation != k.at+1 {
+					d = &drift{"somebody: the kernel gave no notice"}
+				}
+				k.at = c.Generation
+				return c.Generation, d, nil
+			}
+			if c.Lost {
+				return 0, d, nil
+			}
+			if e := k.note(c); e != nil {
+				d = e
+			}
+		}
+	}
+}
+
+// replace loads the whole ruleset, whatever the tables hold. What others did to them before does not matter; where
+// the kernel drops the notices of so large a transaction, the generations tell whether it was the only one.
+func (k *kernel) replace(ctx context.Context, p *policy) (uint32, error) {
+	if err := k.follow(); err != nil {
+		return 0, err
+	}
+	for range 5 {
+		before, err := nl.NFTGeneration()
+		if err != nil {
+			return 0, err
+		}
+		pid, err := replace(ctx, p)
+		if err != nil {
+			return 0, err
+		}
+		generation, _, err := k.own(ctx, uint32(pid))
+		if err != nil && ctx.Err() != nil {
+			return 0, err
+		}
+		if generation != 0 {
+			return generation, nil
+		}
+		after, err := nl.NFTGeneration()
+		if err != nil {
+			return 0, err
+		}
+		if k.at = after; after == before+1 {
+			return after, nil
+		}
+	}
+	return 0, exit.WithHint(exit.Errorf(exit.TryAgain, "other programs change nftables all the time, and the kernel drops notices of it"),
+		"nft monitor shows which")
+}
+
+func deleteTable(family string) plan.Op {
+	text := fmt.Sprintf("delete table %s %s", family, ruleset.Table)
+	return plan.Func{Text: text, Run: func(ctx context.Context) error { return nft.Load(ctx, text+"\n") }}
+}
