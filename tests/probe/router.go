@@ -198,7 +198,7 @@ func flushConntrack() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd) //nolint:errcheck // a socket that was only asked
+	defer unix.Close(fd)         //nolint:errcheck // a socket that was only asked
 	const deleteEntry = 1<<8 | 2 // subsystem ctnetlink, IPCTNL_MSG_CT_DELETE
 	msg := []byte{20, 0, 0, 0, deleteEntry & 0xff, deleteEntry >> 8, unix.NLM_F_REQUEST | unix.NLM_F_ACK, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	if err := unix.Sendto(fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
