@@ -151,6 +151,7 @@ type LocalPod struct {
 	IPs      []netip.Addr // the endpoint's, else status.podIPs
 	Endpoint *Endpoint    // nil where none is known: an offline run, or a pod that another plugin attached
 	Policies [2][]*Policy // that isolate it, by Direction, sorted by Key
+	Gone     bool         // in a Delta: no longer in LocalPods
 }
 
 // Family of a member's address, for the two parallel sets and maps of each kind.
