@@ -191,6 +191,9 @@ func (s stageReport) detail(now time.Time) string {
 		}
 		parts = append(parts, text)
 	}
+	if len(s.LeftOut) > 0 {
+		parts = append(parts, "without "+strings.Join(s.LeftOut, ", ")+" (nothing here writes it)")
+	}
 	if t, err := time.Parse(time.RFC3339, s.NextRetry); err == nil {
 		parts = append(parts, "next try in "+max(t.Sub(now), 0).Round(time.Second).String())
 	}

@@ -190,7 +190,11 @@ func load(dirs []string) (*graph.Graph, []string, error) {
 		return nil, nil, err
 	}
 	g, err := graph.Build(set.Stages)
-	return g, set.Masked, err
+	if err != nil {
+		return nil, nil, err
+	}
+	g.Masked = set.Hidden
+	return g, set.Masked, nil
 }
 
 // environment is what every stage's process gets: this process's own, without what is addressed to

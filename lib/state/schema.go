@@ -217,5 +217,6 @@ type Stage struct {
 	LastReason string   `json:"lastReason,omitempty"` // why it was run last: "link.json changed"
 	NextRetry  string   `json:"nextRetry,omitempty"`  // RFC 3339
 	WaitsFor   []string `json:"waitsFor,omitempty"`   // files that do not exist, or the stage it conflicts with
+	LeftOut    []string `json:"leftOut,omitempty"`    // gates that are not waited for: nothing writes them as things stand
 	Since      string   `json:"since,omitempty"`      // RFC 3339, of State
 }

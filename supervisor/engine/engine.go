@@ -74,6 +74,8 @@ type unit struct {
 	since      time.Time
 
 	missing []string // required files that do not exist
+	waived  []string // of these, the gates that are left out
+	idle    bool     // only gates that are left out would come of it
 	rival   string   // a stage that writes the same file and has it now
 	gone    bool     // the stage file is no longer there
 
@@ -189,6 +191,7 @@ func (e *Engine) ordered() []*unit {
 
 // settle opens and closes stages until every one is as the files and the other stages ask.
 func (e *Engine) settle(quit chan struct{}) {
+	e.weigh()
 	for range 2*len(e.units) + 2 {
 		moved := false
 		for _, u := range e.ordered() {
@@ -224,7 +227,7 @@ func (e *Engine) mayRun(u *unit) bool {
 		return u.m.Open && slices.ContainsFunc(e.graph.Consumers(u.spec.Name), func(name string) bool {
 			return e.units[name] != nil && e.units[name].m.Phase.Live()
 		})
-	case u.gone || len(u.missing) > 0:
+	case u.gone || len(u.lacks()) > 0:
 		return false
 	}
 	for _, other := range e.ordered() {
@@ -283,8 +286,8 @@ func (u *unit) why(ev Event) string {
 		return u.cause
 	case u.gone:
 		return "its stage file is gone"
-	case len(u.missing) > 0:
-		return u.missing[0] + " is gone"
+	case len(u.lacks()) > 0:
+		return u.lacks()[0] + " is gone"
 	}
 	return "the supervisor ends"
 }

@@ -61,7 +61,7 @@ func (e *Engine) load(ctx context.Context) error {
 	for _, s := range g.Stages {
 		u := e.units[s.Name]
 		if u == nil {
-			u = &unit{spec: s, definition: s.Definition(), since: time.Now()}
+			u = &unit{spec: s, definition: s.Definition(), since: time.Now(), missing: e.lacking(s)}
 			e.units[s.Name] = u
 		}
 	}
@@ -102,6 +102,7 @@ func (e *Engine) reload(ctx context.Context, quit chan struct{}, again bool) {
 		}
 		e.Log.Info("stage file changed", "stage", s.Name, "path", s.File)
 		u.missing = e.lacking(s)
+		e.weigh()
 		if e.mayRun(u) { // else settle closes it, and it starts anew when it may
 			u.cause = "its stage file changed"
 			e.apply(u, Event{Kind: Replace}, quit)
@@ -173,7 +174,7 @@ func (e *Engine) takeOver(u *unit, id process.Identity, was state.Stage, quit ch
 	if t, err := time.Parse(time.RFC3339, was.Since); err == nil {
 		u.since = t
 	}
-	u.sums = e.contents.sums(e.watched(u.spec))
+	u.sums = e.sums(u.spec)
 	u.sum = fold(u.sums)
 	e.arm(u, quit)
 	e.Log.Info("took over running stage", "stage", u.spec.Name, "pid", id.PID)

@@ -23,7 +23,7 @@ func (e *Engine) publish() {
 	ready := 0
 	for name, u := range e.units {
 		if u.m.Phase == Waiting {
-			missing[name] = u.missing
+			missing[name] = u.lacks()
 		}
 	}
 	idle := e.graph.Idle(missing, func(name string) bool {
@@ -33,7 +33,7 @@ func (e *Engine) publish() {
 	var behind []string
 	for _, u := range e.ordered() {
 		s := e.show(u)
-		s.Idle = idle[u.spec.Name] && s.State == Waiting.String()
+		s.Idle = (idle[u.spec.Name] || u.idle) && s.State == Waiting.String()
 		if Fine(s) {
 			ready++
 		} else {
@@ -92,7 +92,7 @@ func (e *Engine) vanish(name string) {
 func (e *Engine) show(u *unit) state.Stage {
 	s := state.Stage{
 		Version: state.Version, Stage: u.spec.Name, State: u.m.Phase.String(), Summary: u.spec.Summary, Runs: u.runs,
-		LastExit: u.lastExit, Status: u.status, Since: age(u.since),
+		LastExit: u.lastExit, Status: u.status, Since: age(u.since), LeftOut: u.waived,
 	}
 	if u.runs > 0 {
 		s.LastReason, s.Definition, s.Inputs = u.reason, u.definition, u.sum
@@ -108,7 +108,7 @@ func (e *Engine) show(u *unit) state.Stage {
 	case u.m.Phase == Waiting && u.rival != "":
 		s.State, s.WaitsFor = Held.String(), []string{"stage " + u.rival}
 	case u.m.Phase == Waiting:
-		s.WaitsFor = slices.Clone(u.missing)
+		s.WaitsFor = u.lacks()
 	case u.m.Phase == Held:
 		for _, name := range u.spec.Watched() {
 			s.WaitsFor = append(s.WaitsFor, "a change of "+name)

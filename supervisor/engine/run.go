@@ -20,7 +20,7 @@ func (e *Engine) start(u *unit, quit chan struct{}) {
 	u.runs++
 	u.status = ""
 	u.reason, u.cause = cmp.Or(u.cause, "its inputs exist"), ""
-	u.sums = e.contents.sums(e.watched(u.spec))
+	u.sums = e.sums(u.spec)
 	u.sum = fold(u.sums)
 	id, proc, err := e.Launch(u.spec, e.callbacks(u, quit))
 	if err != nil {
@@ -59,9 +59,42 @@ func (e *Engine) watched(s *stage.Stage) []string {
 	return out
 }
 
-// path keeps the slash that says that a name is a directory's.
-func (e *Engine) path(name string) string {
-	path := stage.Path(string(e.RunDir), name)
+// sums is digests of what the stage watches, and of each gate whether it exists: a stage that was run
+// without one is run again when it comes, and the other way round.
+func (e *Engine) sums(s *stage.Stage) map[string]string {
+	sums := e.contents.sums(e.watched(s))
+	for _, name := range s.Gates {
+		path := e.path(name)
+		if sums[path] = ""; exists(path) {
+			sums[path] = "there"
+		}
+	}
+	return sums
+}
+
+// weigh finds the gates that are left out. It looks at every stage, since what one lacks decides what another
+// need not wait for.
+func (e *Engine) weigh() {
+	missing := map[string][]string{}
+	for name, u := range e.units {
+		missing[name] = u.missing
+	}
+	w := e.graph.Waive(missing)
+	for name, u := range e.units {
+		u.waived, u.idle = w.Gates[name], w.Idle[name]
+	}
+}
+
+// lacks is the files that the stage has to wait for.
+func (u *unit) lacks() []string {
+	return slices.DeleteFunc(slices.Clone(u.missing), func(name string) bool { return slices.Contains(u.waived, name) })
+}
+
+func (e *Engine) path(name string) string { return pathOf(string(e.RunDir), name) }
+
+// pathOf keeps the slash that says that a name is a directory's.
+func pathOf(runDir, name string) string {
+	path := stage.Path(runDir, name)
 	if strings.HasSuffix(name, "/") {
 		path += "/"
 	}
@@ -103,7 +136,7 @@ func (e *Engine) ended(u *unit, end process.End, quit chan struct{}) {
 	u.proc, u.id = nil, process.Identity{}
 	u.lastExit = end.String()
 	ev := Event{Kind: Exited, Outcome: outcome(end)}
-	names := changed(u.sums, e.contents.sums(e.watched(u.spec)))
+	names := changed(u.sums, e.sums(u.spec))
 	ev.Changed = len(names) > 0
 	switch {
 	case u.m.Phase == Stopping: // the cause is known already
@@ -174,10 +207,11 @@ func (e *Engine) hit(c watch.Change, s *stage.Stage) bool {
 
 func (e *Engine) lookAt(u *unit, quit chan struct{}) {
 	u.missing = e.lacking(u.spec)
+	e.weigh()
 	if !e.heeds(u) {
 		return
 	}
-	sums := e.contents.sums(e.watched(u.spec))
+	sums := e.sums(u.spec)
 	names, what := changed(u.sums, sums), " changed"
 	if len(names) == 0 && u.m.Phase == Done {
 		names, what = e.lost(u), " is gone"
@@ -218,10 +252,13 @@ func (e *Engine) lost(u *unit) []string {
 	return slices.DeleteFunc(slices.Clone(u.made), func(name string) bool { return slices.Contains(left, name) })
 }
 
-func (e *Engine) lacking(s *stage.Stage) []string {
+func (e *Engine) lacking(s *stage.Stage) []string { return Lacking(string(e.RunDir), s) }
+
+// Lacking is the required files of a stage that do not exist.
+func Lacking(runDir string, s *stage.Stage) []string {
 	var out []string
 	for _, name := range s.Required() {
-		if !exists(e.path(name)) {
+		if !exists(pathOf(runDir, name)) {
 			out = append(out, name)
 		}
 	}

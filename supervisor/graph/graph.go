@@ -23,6 +23,7 @@ type Edge struct {
 type Graph struct {
 	Stages []*stage.Stage
 	Edges  []Edge
+	Masked []*stage.Stage // what the masked stages would be; they order nothing
 }
 
 // Build orders stages. Stages in a circle, and two stages that write one file and could both be

@@ -12,8 +12,8 @@ import (
 	"github.com/towpath/towpath/supervisor/stage"
 )
 
-// of makes stages from lines "name: inputs -> outputs"; an input in brackets is optional, an output in
-// brackets is written in some configurations only.
+// of makes stages from lines "name: inputs -> outputs"; an input in brackets is optional, one with an
+// exclamation mark a gate, an output in brackets is written in some configurations only.
 func of(lines ...string) []*stage.Stage {
 	var out []*stage.Stage
 	for _, line := range lines {
@@ -21,9 +21,12 @@ func of(lines ...string) []*stage.Stage {
 		in, makes, _ := strings.Cut(files, "->")
 		s := &stage.Stage{Name: name}
 		for _, f := range strings.Fields(in) {
-			if strings.HasPrefix(f, "[") {
+			switch f[0] {
+			case '[':
 				s.Optional = append(s.Optional, strings.Trim(f, "[]"))
-			} else {
+			case '!':
+				s.Gates = append(s.Gates, f[1:])
+			default:
 				s.Inputs = append(s.Inputs, f)
 			}
 		}
@@ -150,8 +153,8 @@ func TestPictures(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text, dot strings.Builder
-	g.Text(&text)
-	g.DOT(&dot)
+	g.Text(&text, nil)
+	g.DOT(&dot, nil)
 	for file, got := range map[string]string{"node.txt": text.String(), "node.dot": dot.String()} {
 		path := filepath.Join("testdata", file)
 		if os.Getenv("UPDATE") != "" {

@@ -10,8 +10,8 @@ import (
 )
 
 // Text prints the stages as trees: each below the last of the stages it needs, with the files it
-// waits for before the arrow and those it writes after it.
-func (g *Graph) Text(w io.Writer) {
+// waits for before the arrow and those it writes after it. Gates that are left out are in parentheses.
+func (g *Graph) Text(w io.Writer, waived map[string][]string) {
 	children := map[string][]*stage.Stage{}
 	for i, s := range g.Stages {
 		parent := ""
@@ -23,25 +23,30 @@ func (g *Graph) Text(w io.Writer) {
 		children[parent] = append(children[parent], s)
 	}
 	for _, s := range children[""] {
-		fmt.Fprintln(w, line(s))
-		branch(w, children, s.Name, "")
+		fmt.Fprintln(w, line(s, waived))
+		branch(w, children, waived, s.Name, "")
 	}
 }
 
-func branch(w io.Writer, children map[string][]*stage.Stage, of, indent string) {
+func branch(w io.Writer, children map[string][]*stage.Stage, waived map[string][]string, of, indent string) {
 	for i, s := range children[of] {
 		arm, further := "├─ ", "│  "
 		if i == len(children[of])-1 {
 			arm, further = "└─ ", "   "
 		}
-		fmt.Fprintln(w, indent+arm+line(s))
-		branch(w, children, s.Name, indent+further)
+		fmt.Fprintln(w, indent+arm+line(s, waived))
+		branch(w, children, waived, s.Name, indent+further)
 	}
 }
 
-func line(s *stage.Stage) string {
+func line(s *stage.Stage, waived map[string][]string) string {
 	var parts []string
 	needs := s.Required()
+	for i, f := range needs {
+		if slices.Contains(waived[s.Name], f) {
+			needs[i] = "(" + f + ")"
+		}
+	}
 	for _, f := range s.Optional {
 		needs = append(needs, "["+f+"]")
 	}
@@ -60,8 +65,8 @@ func line(s *stage.Stage) string {
 }
 
 // DOT prints the graph for Graphviz: boxes are stages, notes are files, a dashed line is an optional
-// input, a dotted one an output of some configurations.
-func (g *Graph) DOT(w io.Writer) {
+// input, a dotted one an output of some configurations or a gate that is left out.
+func (g *Graph) DOT(w io.Writer, waived map[string][]string) {
 	fmt.Fprintln(w, "digraph towpath {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];")
 	var files []string
 	for _, s := range g.Stages {
@@ -86,7 +91,9 @@ func (g *Graph) DOT(w io.Writer) {
 				fmt.Fprintf(w, "  %q -> %q%s;\n", from, to, style)
 			}
 		}
-		draw(s.Required(), true, "")
+		out := waived[s.Name]
+		draw(slices.DeleteFunc(s.Required(), func(f string) bool { return slices.Contains(out, f) }), true, "")
+		draw(out, true, " [style=dotted]")
 		draw(s.Optional, true, " [style=dashed]")
 		draw(s.Outputs, false, "")
 		draw(s.Maybe, false, " [style=dotted]")

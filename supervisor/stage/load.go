@@ -22,13 +22,15 @@ var Search = []string{"/usr/lib/towpath/stages.d", "/etc/towpath/stages.d"}
 type Set struct {
 	Stages []*Stage
 	Masked []string
+	// Hidden are the masked stages whose file is still there, as they would be.
+	Hidden []*Stage
 }
 
 // Load reads every stage file of dirs, of which later ones win. Every fault of every file is in the
 // error. A directory of the usual search path may be missing, another may not; no stage at all is
 // refused, since it is far likelier a wrong path than a wish.
 func Load(dirs []string, look Lookup) (*Set, error) {
-	files := map[string]string{}
+	files := map[string][]string{} // by name, those that win last
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) && slices.Contains(Search, dir) {
@@ -39,7 +41,7 @@ func Load(dirs []string, look Lookup) (*Set, error) {
 		}
 		for _, e := range entries {
 			if strings.HasSuffix(e.Name(), Suffix) && !strings.HasPrefix(e.Name(), ".") {
-				files[e.Name()] = filepath.Join(dir, e.Name())
+				files[e.Name()] = append(files[e.Name()], filepath.Join(dir, e.Name()))
 			}
 		}
 	}
@@ -51,12 +53,18 @@ func Load(dirs []string, look Lookup) (*Set, error) {
 	set := &Set{}
 	var errs []error
 	for _, name := range names {
-		s, masked, err := read(files[name], look)
+		s, masked, err := read(files[name][len(files[name])-1], look)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
 		case masked:
 			set.Masked = append(set.Masked, strings.TrimSuffix(name, Suffix))
+			for _, path := range slices.Backward(files[name]) { // a fault in one of them hurts nobody
+				if s, masked, err := read(path, look); err == nil && !masked {
+					set.Hidden = append(set.Hidden, s)
+					break
+				}
+			}
 		default:
 			set.Stages = append(set.Stages, s)
 		}

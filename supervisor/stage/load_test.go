@@ -44,6 +44,9 @@ func TestLoadReplacesAndMasks(t *testing.T) {
 	if diff := cmp.Diff([]string{"c", "d"}, set.Masked); diff != "" {
 		t.Error(diff)
 	}
+	if len(set.Hidden) != 2 || set.Hidden[0].Name != "c" || set.Hidden[0].Command[0] != "lib" {
+		t.Errorf("what is masked: %+v", set.Hidden)
+	}
 }
 
 func TestLoadRefuses(t *testing.T) {
