@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
 
@@ -169,6 +170,9 @@ func (c *cluster) tuples(n int) []tuple {
 		from, to := c.owner[t.from], c.owner[t.to]
 		local := from != nil && from.Node == node || to != nil && to.Node == node
 		if t.from.Is4() != t.to.Is4() || from == to || !local && !c.chance(20) {
+			continue
+		}
+		if to != nil && slices.Contains(to.HostIPs, t.from) { // its own node
 			continue
 		}
 		switch {

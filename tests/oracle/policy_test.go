@@ -23,8 +23,12 @@ func (c *cluster) policy(i int) *networkingv1.NetworkPolicy {
 		np.Spec.PodSelector = c.selector(false)
 	}
 	np.Spec.PolicyTypes = pick(c.Rand, [][]networkingv1.PolicyType{
-		nil, nil, {}, {networkingv1.PolicyTypeIngress}, {networkingv1.PolicyTypeEgress},
-		{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}, {networkingv1.PolicyTypeEgress, networkingv1.PolicyTypeIngress},
+		nil, nil,
+		{},
+		{networkingv1.PolicyTypeIngress},
+		{networkingv1.PolicyTypeEgress},
+		{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		{networkingv1.PolicyTypeEgress, networkingv1.PolicyTypeIngress},
 	})
 	switch n := c.IntN(10); {
 	case n < 2: // nil
@@ -193,7 +197,7 @@ func (c *cluster) objects() []any {
 		})
 	}
 	for i := range c.pods {
-		list = append(list, object(&c.pods[i], c.Rand.IntN(3)))
+		list = append(list, object(&c.pods[i], c.IntN(3)))
 	}
 	for _, np := range c.policies {
 		list = append(list, np)
@@ -227,7 +231,7 @@ func object(p *model.Pod, spread int) corev1.Pod {
 		{Name: "init", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 9000}}}, // over before any packet
 	}
 	for i, named := range p.Ports {
-		port := corev1.ContainerPort{Name: named.Name, ContainerPort: int32(named.Port), Protocol: kube[named.Protocol]}
+		port := corev1.ContainerPort{Name: named.Name, ContainerPort: int32(named.Port), Protocol: protocolOf[named.Protocol]}
 		if named.Protocol == model.TCP && spread == 1 {
 			port.Protocol = "" // filled in by an API server, not in a file
 		}
@@ -238,6 +242,6 @@ func object(p *model.Pod, spread int) corev1.Pod {
 	return o
 }
 
-var kube = map[model.Protocol]corev1.Protocol{
+var protocolOf = map[model.Protocol]corev1.Protocol{
 	model.TCP: corev1.ProtocolTCP, model.UDP: corev1.ProtocolUDP, model.SCTP: corev1.ProtocolSCTP, model.ICMP: "ICMP", model.ICMPv6: "ICMP",
 }

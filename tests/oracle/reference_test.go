@@ -66,7 +66,7 @@ func (r *reference) allowed(dir model.Direction, t tuple) bool {
 	}
 	for _, name := range names {
 		traffic := &matcher.Traffic{
-			Source: r.peer(t.from), Destination: r.peer(t.to), ResolvedPort: int(t.port), ResolvedPortName: name, Protocol: kube[t.protocol],
+			Source: r.peer(t.from), Destination: r.peer(t.to), ResolvedPort: int(t.port), ResolvedPortName: name, Protocol: protocolOf[t.protocol],
 		}
 		if r.policy.IsIngressOrEgressAllowed(traffic, dir == model.Ingress).IsAllowed() {
 			return true
