@@ -90,6 +90,11 @@ func listen(ctx context.Context, protocol int, groups uint32, handle func(datagr
 	// More than the default, so that a large ruleset's load is no overflow; without the right to it
 	// an overflow costs one more look.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20)
+	return receive(ctx, fd, handle)
+}
+
+// receive is the second half of listen: it takes a non-blocking netlink socket over.
+func receive(ctx context.Context, fd int, handle func(datagram []byte, lost bool)) error {
 	socket := os.NewFile(uintptr(fd), "netlink")
 	raw, err := socket.SyscallConn()
 	if err != nil {
