@@ -128,17 +128,20 @@ func logAnswer(fd int, seq uint32) error {
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
-		answered := false
+		answered, errno := false, int32(0)
 		err = messages(buf[:max(n, 0)], func(h header, payload []byte) bool {
 			if answered = h.kind == unix.NLMSG_ERROR && h.seq == seq && len(payload) >= 4; answered {
-				if errno := -int32(binary.NativeEndian.Uint32(payload)); errno != 0 {
-					err = unix.Errno(errno)
-				}
+				errno = -int32(binary.NativeEndian.Uint32(payload))
 			}
 			return !answered
 		})
-		if answered || err != nil {
+		switch {
+		case err != nil:
 			return err
+		case answered && errno != 0:
+			return unix.Errno(errno)
+		case answered:
+			return nil
 		}
 	}
 }
