@@ -28,6 +28,9 @@ type Watcher interface {
 	Watch(ctx context.Context, ready func()) error
 }
 
+// Lockless is a step that, as its flags say, changes nothing that another run could change too.
+type Lockless interface{ NoLock() bool }
+
 func stepVerbs(p *Program) []Verb {
 	if p.Open == nil {
 		return nil
@@ -46,6 +49,9 @@ func stepVerbs(p *Program) []Verb {
 	}
 	locked := func(f func(context.Context, *Env, Step) error) func(context.Context, *Env) error {
 		return open(func(ctx context.Context, env *Env, step Step) error {
+			if free, ok := step.(Lockless); ok && free.NoLock() {
+				return f(ctx, env, step)
+			}
 			l, err := env.Lock()
 			if err != nil {
 				return err

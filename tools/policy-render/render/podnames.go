@@ -1,0 +1,55 @@
+package render
+
+import (
+	"bytes"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/towpath/towpath/tools/policy-render/model"
+)
+
+// PrefixOf is the prefix that an address's pod is named under: a /24 or a /64.
+func PrefixOf(a netip.Addr) netip.Prefix {
+	bits := 24
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}
+
+// NameFile is the name of a prefix's file below policy/pods.
+func NameFile(p netip.Prefix) string {
+	return strings.NewReplacer(":", "-", "/", "-").Replace(p.String())
+}
+
+// rename prints the files of names that these addresses are in.
+func (r *Renderer) rename(c *model.Cluster, addrs []netip.Addr) {
+	touched := map[netip.Prefix]bool{}
+	for _, a := range addrs {
+		p := PrefixOf(a)
+		touched[p] = true
+		if c.PodByAddr(a) == nil {
+			delete(r.names[p], a)
+			continue
+		}
+		if r.names[p] == nil {
+			r.names[p] = map[netip.Addr]struct{}{}
+		}
+		r.names[p][a] = struct{}{}
+	}
+	for p := range touched {
+		var text bytes.Buffer
+		for _, a := range slices.SortedFunc(maps.Keys(r.names[p]), netip.Addr.Compare) {
+			if pod := c.PodByAddr(a); pod != nil {
+				text.WriteString(a.String() + " " + keyText(pod.Key) + "\n")
+			}
+		}
+		if len(r.names[p]) == 0 {
+			delete(r.names, p)
+		}
+		r.changes.Names[NameFile(p)] = text.Bytes()
+	}
+}
