@@ -218,3 +218,8 @@ func CheckPortName(s string) error {
 	}
 	return nil
 }
+
+// CheckRequirement says what is wrong with one of matchExpressions.
+func CheckRequirement(e metav1.LabelSelectorRequirement) error {
+	return requirement{e.Key, e.Operator, e.Values}.check()
+}

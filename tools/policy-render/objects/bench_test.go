@@ -1,0 +1,89 @@
+package objects
+
+import (
+	"bytes"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/towpath/towpath/tools/policy-render/model"
+)
+
+func podText(i int) string {
+	ip := fmt.Sprintf("10.%d.%d.%d", 64+i>>16, i>>8&255, i&255)
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata:
+  name: web-%d
+  namespace: ns-%d
+  uid: 0f5f2f3e-0000-0000-0000-%012d
+  labels:
+    app: web-%d
+    tier: backend
+    pod-template-hash: abcdef%d
+spec:
+  nodeName: node-%d
+  containers:
+  - name: c
+    image: registry.invalid/web:1
+    ports:
+    - name: http
+      containerPort: 8080
+      protocol: TCP
+status:
+  phase: Running
+  hostIP: 10.9.0.%d
+  podIP: %s
+  podIPs:
+  - ip: %s
+`, i, i%100, i, i%500, i%500, i%40, i%40, ip, ip)
+}
+
+func manyPods(n int) (multi, list, asJSON []byte) {
+	var m, l bytes.Buffer
+	l.WriteString("apiVersion: v1\nitems:\n")
+	for i := range n {
+		m.WriteString("---\n" + podText(i))
+		l.WriteString("- " + strings.ReplaceAll(strings.TrimSuffix(podText(i), "\n"), "\n", "\n  ") + "\n")
+	}
+	l.WriteString("kind: List\n")
+	asJSON, err := yaml.YAMLToJSON(l.Bytes())
+	if err != nil {
+		panic(err)
+	}
+	return m.Bytes(), l.Bytes(), asJSON
+}
+
+func BenchmarkRead(b *testing.B) {
+	multi, list, asJSON := manyPods(10_000)
+	for _, c := range []struct {
+		name string
+		data []byte
+	}{{"documents", multi}, {"list", list}, {"json", asJSON}} {
+		b.Run(c.name+"/pods=10000", func(b *testing.B) {
+			b.SetBytes(int64(len(c.data)))
+			var got []Object
+			for b.Loop() {
+				var err error
+				if got, err = Read(bytes.NewReader(c.data), "x", Options{}); err != nil || len(got) != 10_000 {
+					b.Fatal(len(got), err)
+				}
+			}
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			cl := model.New("")
+			if err := Load(cl, got); err != nil {
+				b.Fatal(err)
+			}
+			got = nil
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			runtime.KeepAlive(cl)
+			b.ReportMetric(float64(int64(after.HeapAlloc)-int64(before.HeapAlloc)), "heap-after-load-B")
+		})
+	}
+}

@@ -1,0 +1,303 @@
+package objects
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+	goyaml "sigs.k8s.io/yaml/goyaml.v2"
+
+	"github.com/towpath/towpath/lib/exit"
+)
+
+// found is an object of an input: parsed, or known from the last time by the digest of its text.
+type found struct {
+	id     ID
+	digest uint64
+	place  Place
+	object *Object
+}
+
+// known says which object a text was, so that it need not be parsed again. A Kind of 0 was skipped.
+type known func(digest uint64) (ID, bool)
+
+var seed = maphash.MakeSeed()
+
+func (p *piece) digest() uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	fmt.Fprintf(&h, "%t %t %d %s\n", p.json, p.item, p.column, p.list)
+	_, _ = h.Write(p.text)
+	return h.Sum64()
+}
+
+// reader is one pass over an input.
+type reader struct {
+	Options
+	file   string
+	known  known
+	intern map[string]string
+	out    []found
+}
+
+func parse(file string, data []byte, o Options, k known) ([]found, error) {
+	r := &reader{Options: o, file: file, known: k, intern: map[string]string{}}
+	for i, doc := range documents(data) {
+		if err := r.document(doc, Place{file, i + 1, -1}); err != nil {
+			return nil, err
+		}
+	}
+	return r.out, nil
+}
+
+func (r *reader) document(doc []byte, at Place) error {
+	if isJSON(doc) {
+		s := &scanner{data: doc}
+		for s.peek() != 0 {
+			text, err := s.value()
+			if err != nil {
+				return bad(at, fmt.Errorf("read JSON: %w", err))
+			}
+			if err := r.value(piece{place: at, text: text, json: true}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	items, column, rest, ok := splitItems(doc)
+	if !ok {
+		return r.value(piece{place: at, text: doc})
+	}
+	var head struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string `yaml:"kind"`
+	}
+	mark := len(r.out)
+	err := goyaml.Unmarshal(rest, &head)
+	if err == nil && strings.HasSuffix(head.Kind, "List") {
+		for i, text := range items {
+			p := piece{place: at, text: text, item: true, column: column, list: head.Kind}
+			p.place.Item = i
+			if err = r.value(p); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	// Cut wrongly, perhaps: the whole decides.
+	r.out = r.out[:mark]
+	return r.whole(doc, at)
+}
+
+// isJSON says whether a document is meant as JSON.
+func isJSON(doc []byte) bool {
+	doc = bytes.TrimLeft(doc, " \t\r\n")
+	return len(doc) > 0 && doc[0] == '{'
+}
+
+// whole reads a YAML document of any form by way of JSON.
+func (r *reader) whole(doc []byte, at Place) error {
+	text, err := yaml.YAMLToJSONStrict(doc)
+	if err != nil {
+		return bad(at, fmt.Errorf("read YAML: %w", yamlError(err)))
+	}
+	return r.value(piece{place: at, text: text, json: true})
+}
+
+// value takes one piece: an object, or a list of them in JSON.
+func (r *reader) value(p piece) error {
+	digest := p.digest()
+	if r.known != nil {
+		if id, ok := r.known(digest); ok {
+			r.out = append(r.out, found{id: id, digest: digest, place: p.place})
+			return nil
+		}
+	}
+	before := len(r.out)
+	o, err := r.decode(p)
+	if err != nil {
+		return err
+	}
+	if o == nil && len(r.out) > before { // a list: its items are there
+		return nil
+	}
+	f := found{digest: digest, place: p.place, object: o}
+	if o != nil {
+		o.Place = p.place
+		f.id = o.ID()
+	}
+	r.out = append(r.out, f)
+	return nil
+}
+
+func (r *reader) decode(p piece) (*Object, error) {
+	if p.json {
+		return r.decodeJSON(p)
+	}
+	if p.sniff() == NetworkPolicy.String() {
+		text, err := yaml.YAMLToJSONStrict(p.text)
+		if err != nil {
+			return nil, bad(p.place, fmt.Errorf("read YAML: %w", yamlError(err)))
+		}
+		p.json = true
+		if p.text = text; p.item {
+			p.text = bytes.TrimSuffix(bytes.TrimPrefix(text, []byte("[")), []byte("]"))
+		}
+		return r.decodeJSON(p)
+	}
+	var t thing
+	var err error
+	if p.item {
+		one := []thing{}
+		if err = goyaml.Unmarshal(p.text, &one); err == nil && len(one) != 1 {
+			err = errors.New("not one item")
+		}
+		if len(one) == 1 {
+			t = one[0]
+		}
+	} else {
+		err = goyaml.Unmarshal(p.text, &t)
+	}
+	var mistyped *goyaml.TypeError
+	switch {
+	case err != nil && !errors.As(err, &mistyped):
+		return nil, bad(p.place, fmt.Errorf("read YAML: %w", yamlError(err)))
+	case t.Items != nil || strings.HasSuffix(t.Kind, "List") || t.Kind == "" && err != nil:
+		return nil, r.whole(p.text, p.place)
+	}
+	switch kind, kerr := p.kind(t.APIVersion, t.Kind); {
+	case kerr != nil:
+		return nil, bad(p.place, kerr)
+	case kind == 0:
+		r.skip(p, t.APIVersion, t.Kind)
+		return nil, nil
+	case kind == NetworkPolicy: // written so that the first look missed it
+		return nil, r.whole(p.text, p.place)
+	case err != nil:
+		return nil, bad(p.place, fmt.Errorf("%s: read YAML: %w", t.name(kind), yamlError(err)))
+	default:
+		return r.make(kind, &t, p.place)
+	}
+}
+
+func (r *reader) decodeJSON(p piece) (*Object, error) {
+	var apiVersion, kind string
+	var items []byte
+	s := &scanner{data: p.text}
+	err := s.object(func(key string, value []byte) error {
+		switch key {
+		case "apiVersion":
+			return json.Unmarshal(value, &apiVersion)
+		case "kind":
+			return json.Unmarshal(value, &kind)
+		case "items":
+			items = value
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, bad(p.place, fmt.Errorf("read JSON: %w", err))
+	}
+	if s.peek() != 0 {
+		return nil, bad(p.place, errors.New("read JSON: something stands behind the object"))
+	}
+	if strings.HasSuffix(kind, "List") {
+		return nil, r.items(p, kind, items)
+	}
+	k, err := p.kind(apiVersion, kind)
+	switch {
+	case err != nil:
+		return nil, bad(p.place, err)
+	case k == 0:
+		if !json.Valid(p.text) {
+			return nil, bad(p.place, fmt.Errorf("read JSON: a %s that is malformed", kind))
+		}
+		r.skip(p, apiVersion, kind)
+		return nil, nil
+	case k == NetworkPolicy:
+		np, err := decodePolicy(p.text)
+		if err != nil {
+			return nil, bad(p.place, err)
+		}
+		return &Object{Policy: np}, nil
+	}
+	var t thing
+	if err := json.Unmarshal(p.text, &t); err != nil {
+		return nil, bad(p.place, fmt.Errorf("%s: %w", t.name(k), jsonError(err)))
+	}
+	return r.make(k, &t, p.place)
+}
+
+func (r *reader) items(p piece, kind string, items []byte) error {
+	if p.place.Item >= 0 {
+		return bad(p.place, errors.New("a list in a list"))
+	}
+	if len(items) == 0 || string(items) == "null" {
+		return nil
+	}
+	s := &scanner{data: items}
+	n := 0
+	err := s.array(func(value []byte) error {
+		item := piece{place: p.place, text: value, json: true, list: kind}
+		item.place.Item = n
+		n++
+		return r.value(item)
+	})
+	if err != nil && exit.Of(err) == exit.Bug { // the scanner's own
+		err = bad(p.place, fmt.Errorf("read JSON: %w", err))
+	}
+	return err
+}
+
+func (r *reader) skip(p piece, apiVersion, kind string) {
+	if r.Skipped != nil {
+		r.Skipped(p.place, apiVersion, kind)
+	}
+}
+
+// kind says what an object is; 0 is skipped.
+func (p *piece) kind(apiVersion, kind string) (Kind, error) {
+	if kind == "" && apiVersion == "" {
+		switch p.list {
+		case "PodList":
+			return Pod, nil
+		case "NamespaceList":
+			return Namespace, nil
+		case "NetworkPolicyList":
+			return NetworkPolicy, nil
+		}
+	}
+	core := apiVersion == "v1" || apiVersion == ""
+	switch {
+	case kind == "":
+		return 0, exit.WithHint(errors.New(`key "kind": missing`), "every document is one object with apiVersion and kind, or a list of them")
+	case core && kind == Pod.String():
+		return Pod, nil
+	case core && kind == Namespace.String():
+		return Namespace, nil
+	case !strings.EqualFold(kind, NetworkPolicy.String()):
+		return 0, nil
+	case kind == NetworkPolicy.String() && apiVersion == "networking.k8s.io/v1":
+		return NetworkPolicy, nil
+	}
+	if group, _, _ := strings.Cut(apiVersion, "/"); group == "networking.k8s.io" || group == "extensions" || core {
+		return 0, exit.WithHint(fmt.Errorf("key \"kind\": %s of %q is not known", kind, apiVersion),
+			"write apiVersion: networking.k8s.io/v1 and kind: NetworkPolicy")
+	}
+	return 0, nil // another project's
+}
+
+// bad is an error of an object, exit status 65; hints stay.
+func bad(at Place, err error) error {
+	return &exit.Error{Code: exit.BadInput, Err: fmt.Errorf("read %s: %w", at, err)}
+}
+
+func yamlError(err error) error {
+	return errors.New(strings.Join(strings.Fields(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "yaml: ", ""), "error converting YAML to JSON: ")), " "))
+}
