@@ -21,7 +21,8 @@ type kernel struct {
 	changes <-chan nl.NFTChange
 	stop    context.CancelFunc
 	// at is the generation up to which everything is known.
-	at uint32
+	at   uint32
+	conn *nl.NFTConn
 }
 
 // follow begins to listen.
@@ -31,11 +32,13 @@ func (k *kernel) follow() error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	changes, err := nl.WatchNFT(ctx)
-	if err != nil {
-		stop()
-		return err
+	if err == nil {
+		k.at, err = nl.NFTGeneration()
 	}
-	if k.at, err = nl.NFTGeneration(); err != nil {
+	if err == nil {
+		k.conn, err = nl.OpenNFT()
+	}
+	if err != nil {
 		stop()
 		return err
 	}
@@ -43,11 +46,20 @@ func (k *kernel) follow() error {
 	return nil
 }
 
-func (k *kernel) close() error {
-	if k.stop != nil {
-		k.stop()
+// generation is the kernel's, or the last that is known to be as we left it.
+func (k *kernel) generation() (uint32, error) {
+	if k.changes != nil {
+		return k.at, nil
 	}
-	return nil
+	return nl.NFTGeneration()
+}
+
+func (k *kernel) close() error {
+	if k.changes == nil {
+		return nil
+	}
+	k.stop()
+	return k.conn.Close()
 }
 
 // drift is a transaction that was not ours and touched our tables, or may have.
@@ -73,12 +85,20 @@ func (k *kernel) note(c nl.NFTChange) *drift {
 	if missed {
 		return &drift{"somebody: the kernel gave no notice"}
 	}
-	for o := range c.Objects {
-		if o.Table == ruleset.Table && slices.Contains(ruleset.Families, o.Family) {
-			return &drift{c.Process}
-		}
+	if touches(c) {
+		return &drift{c.Process}
 	}
 	return nil
+}
+
+// touches says whether a transaction changed anything in our tables.
+func touches(c nl.NFTChange) bool {
+	for o := range c.Objects {
+		if o.Table == ruleset.Table && slices.Contains(ruleset.Families, o.Family) {
+			return true
+		}
+	}
+	return false
 }
 
 // ownDeadline is how long the notice of a transaction of our own may take. The kernel queues it before the
@@ -97,7 +117,7 @@ func (k *kernel) own(ctx context.Context, port uint32) (generation uint32, d *dr
 		case <-deadline.C:
 			return 0, d, exit.Errorf(exit.TryAgain, "the kernel gave no notice of our own transaction")
 		case c := <-k.changes:
-			if c.Port == port && !c.Lost && int32(c.Generation-k.at) > 0 {
+			if c.Port == port && touches(c) && int32(c.Generation-k.at) > 0 {
 				if c.Generation != k.at+1 {
 					d = &drift{"somebody: the kernel gave no notice"}
 				}

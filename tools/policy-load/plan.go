@@ -29,6 +29,7 @@ type change struct {
 	line   []byte  // the element or rule
 	number int     // of line in its file, from 1; 0: none
 	at     int     // see insertRule and deleteRule
+	of     int     // how many rules that chain has
 	handle uint64  // of the rule at, once it is known
 }
 
@@ -183,13 +184,13 @@ func (d *differ) chain(old, o *object) {
 		d.rules = append(d.rules, change{verb: flushChain, object: o})
 	} else {
 		for i := range gone {
-			d.rules = append(d.rules, change{verb: deleteRule, object: o, at: before + i})
+			d.rules = append(d.rules, change{verb: deleteRule, object: o, at: before + i, of: old.count})
 		}
 	}
 	for line := range o.linesOf(b) {
 		c := change{verb: addRule, object: o, line: line, number: number}
 		if after > 0 {
-			c.verb, c.at = insertRule, before+gone
+			c.verb, c.at, c.of = insertRule, before+gone, old.count
 		}
 		d.rules = append(d.rules, c)
 		number++

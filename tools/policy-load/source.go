@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -65,16 +66,23 @@ func readPolicy(dir state.Dir, have *policy) (*policy, error) {
 	return p, nil
 }
 
+// torn is a policy.nft that names other files than there are.
+type torn struct{ err error }
+
+func (t *torn) Error() string       { return t.err.Error() }
+func (t *torn) Unwrap() error       { return t.err }
+func (t *torn) ExitCode() exit.Code { return exit.TryAgain }
+
 func readObject(path string, e ruleset.Entry) (*object, error) {
 	data, err := state.ReadFile(path, maxFile)
 	var bad *state.Error
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, exit.WithHint(err, "policy-render writes it, and policy.nft after it")
+		return nil, exit.WithHint(&torn{err}, "policy-render writes it, and policy.nft after it")
 	case err != nil && !errors.As(err, &bad):
 		return nil, err
 	case err != nil || ruleset.Digest(data) != e.Digest:
-		return nil, exit.WithHint(exit.Errorf(exit.TryAgain, "read %q: not the file that policy.nft names", path),
+		return nil, exit.WithHint(&torn{fmt.Errorf("read %q: not the file that policy.nft names", path)},
 			"policy-render writes policy.nft last; if it does not run, start it")
 	}
 	o, err := scan(e.Digest, data)

@@ -24,6 +24,7 @@ type step struct {
 	// refused is the generation that the kernel did not take, and why.
 	refused string
 	why     error
+	drift   *drift // what has not been put right yet
 }
 
 func open(env *tool.Env) (tool.Step, error) {
@@ -49,11 +50,20 @@ func (s *step) Plan(context.Context) ([]plan.Op, error) {
 			return nil, err
 		}
 	}
-	var ops []plan.Op
 	if s.loaded == nil || s.loaded.generation != want.generation {
-		ops = append(ops, &loadOp{step: s, want: want})
+		return []plan.Op{&loadOp{step: s, want: want}, s.writeOp(want)}, nil
 	}
-	return append(ops, s.recordOps(want, len(ops) > 0)...), nil
+	if op, err := state.WriteOp(s.dir.PolicyLoaded(), s.place.record(want, s.record.Kernel, "")); op == nil || err != nil {
+		return nil, err
+	}
+	return []plan.Op{s.writeOp(want)}, nil
+}
+
+// writeOp writes policy.loaded.json, which a load has done already.
+func (s *step) writeOp(want *policy) plan.Op {
+	return plan.Func{Text: "write " + s.dir.PolicyLoaded(), Run: func(context.Context) error {
+		return s.save(want, s.record.Kernel, "")
+	}}
 }
 
 // recall takes the ruleset for loaded if policy.loaded.json says that it was, and nothing has happened to the
@@ -63,7 +73,7 @@ func (s *step) recall(want *policy) error {
 	if err != nil {
 		return err
 	}
-	kernel, err := nl.NFTGeneration()
+	kernel, err := s.kernel.generation()
 	if err != nil {
 		return err
 	}
@@ -73,26 +83,11 @@ func (s *step) recall(want *policy) error {
 	return nil
 }
 
-// recordOps writes policy.loaded.json, where it is not as it should be once want is loaded.
-func (s *step) recordOps(want *policy, loads bool) []plan.Op {
-	write := plan.Func{Text: "write " + s.dir.PolicyLoaded(), Run: func(context.Context) error { return s.save(want, "") }}
-	if loads {
-		return []plan.Op{write}
-	}
-	if op, err := state.WriteOp(s.dir.PolicyLoaded(), s.place.record(want, s.record.Kernel, "")); op != nil || err != nil {
-		return []plan.Op{write}
-	}
-	return nil
-}
-
-// save writes policy.loaded.json: the kernel holds p.
-func (s *step) save(p *policy, refused string) error {
-	record := s.place.record(p, s.record.Kernel, refused)
-	if _, err := state.Save(s.dir.PolicyLoaded(), record); err != nil {
-		return err
-	}
-	s.loaded, s.record = p, record
-	return nil
+// save writes policy.loaded.json: the kernel, at a generation of its own, holds p.
+func (s *step) save(p *policy, kernel uint32, refused string) error {
+	s.loaded, s.record = p, s.place.record(p, kernel, refused)
+	_, err := state.Save(s.dir.PolicyLoaded(), s.record)
+	return err
 }
 
 // loadOp is the transaction that leads to a ruleset. Once it has failed it is named in one line, since its text
@@ -111,21 +106,70 @@ func (o *loadOp) String() string {
 }
 
 func (o *loadOp) Do(ctx context.Context) error {
-	err := o.step.load(ctx, o.want)
+	err := o.step.load(ctx, o.want, "start")
 	o.failed = err != nil
 	return err
 }
 
+// update leads the kernel to a ruleset by the changes alone, or, in any doubt, by a full replacement.
+func (s *step) update(ctx context.Context, want *policy, reason string) error {
+	if s.loaded == nil || s.drift != nil {
+		return s.load(ctx, want, reason)
+	}
+	changes, ok := diff(s.loaded, want)
+	if !ok {
+		return s.load(ctx, want, "an object is declared anew")
+	}
+	if len(changes) == 0 { // notes changed
+		return s.save(want, s.record.Kernel, "")
+	}
+	start := time.Now()
+	generation, d, err := s.kernel.write(ctx, changes)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		s.log.Debug("changes were not taken", "err", err)
+		return s.load(ctx, want, "the changes alone were not taken")
+	case d != nil || generation == 0:
+		return s.load(ctx, want, "others changed the tables meanwhile")
+	}
+	s.refused, s.why = "", nil
+	err = s.save(want, generation, "")
+	s.tell(ctx, changes, reason, time.Since(start))
+	return err
+}
+
+// maxTold is how many changes of one transaction are logged one by one.
+const maxTold = 20
+
+func (s *step) tell(ctx context.Context, changes []change, reason string, took time.Duration) {
+	level := slog.LevelInfo
+	if len(changes) > maxTold {
+		s.log.Info("changed", "commands", len(changes), "reason", reason, "took", took.Round(time.Microsecond))
+		level = slog.LevelDebug
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	for _, c := range changes {
+		s.log.Log(ctx, level, "changed", "op", c.String(), "reason", reason, "took", took.Round(time.Microsecond))
+	}
+}
+
 // load replaces all that the kernel holds by a ruleset. A refused one is remembered in policy.loaded.json where an
 // older one stays in force.
-func (s *step) load(ctx context.Context, want *policy) error {
+func (s *step) load(ctx context.Context, want *policy, reason string) error {
 	start := time.Now()
 	generation, err := s.kernel.replace(ctx, want)
 	if err != nil {
 		return s.refuse(want, err)
 	}
-	s.loaded, s.record.Kernel, s.refused, s.why = want, generation, "", nil
-	s.log.Info("loaded", "generation", want.generation, "objects", len(want.objects), "took", time.Since(start).Round(time.Microsecond))
+	s.refused, s.why, s.drift = "", nil, nil
+	if err := s.save(want, generation, ""); err != nil {
+		return err
+	}
+	s.log.Info("loaded", "generation", want.generation, "objects", len(want.objects), "reason", reason, "took", time.Since(start).Round(time.Microsecond))
 	return nil
 }
 
@@ -145,7 +189,7 @@ func (s *step) refuse(want *policy, err error) error {
 		}
 		return err
 	}
-	if serr := s.save(s.loaded, err.Error()); serr != nil {
+	if serr := s.save(s.loaded, s.record.Kernel, err.Error()); serr != nil {
 		return exit.Errorf(exit.Refused, "%w (and %w)", err, serr)
 	}
 	return err
