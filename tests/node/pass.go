@@ -71,6 +71,11 @@ func (n *Node) Passes(from, to Place, p probe.Packet, expected bool) bool {
 	}
 	p = n.Next(p)
 	n.Send(from, p)
+	return n.Arrives(to, p, limit)
+}
+
+// Arrives waits for a packet, told by its ID.
+func (n *Node) Arrives(to Place, p probe.Packet, limit time.Duration) bool {
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		if n.arrived(to, p.ID, 5) {
 			return true

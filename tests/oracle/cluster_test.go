@@ -15,6 +15,7 @@ import (
 type cluster struct {
 	*rand.Rand
 	v4, v6     bool
+	lax        bool // it holds selectors that no API server takes today and no file may have
 	namespaces []model.Namespace
 	pods       []model.Pod
 	policies   []*networkingv1.NetworkPolicy
@@ -73,6 +74,7 @@ func (c *cluster) address(s, n int) []netip.Addr {
 
 func generate(seed uint64, v4, v6 bool) *cluster {
 	c := &cluster{Rand: rand.New(rand.NewPCG(seed, 3)), v4: v4, v6: v6, owner: map[netip.Addr]*model.Pod{}}
+	c.lax = seed%10 == 0
 	for i := range 2 + c.IntN(3) {
 		c.namespaces = append(c.namespaces, model.Namespace{Name: fmt.Sprintf("ns-%d", i), Labels: c.labels()})
 	}

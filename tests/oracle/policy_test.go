@@ -51,8 +51,8 @@ func (c *cluster) policy(i int) *networkingv1.NetworkPolicy {
 	return np
 }
 
-// selector is one of few requirements. lax allows what the API server refuses now and old objects may hold.
-func (c *cluster) selector(lax bool) metav1.LabelSelector {
+// selector is one of few requirements. A peer's may be one that matches nothing, in a cluster that is lax.
+func (c *cluster) selector(peer bool) metav1.LabelSelector {
 	var s metav1.LabelSelector
 	if c.chance(10) {
 		return s
@@ -73,7 +73,7 @@ func (c *cluster) selector(lax bool) metav1.LabelSelector {
 			for range 1 + c.IntN(2) {
 				e.Values = append(e.Values, pick(c.Rand, labelValues[k]))
 			}
-			if lax && c.chance(2) {
+			if peer && c.lax && c.chance(10) {
 				e.Values = nil
 			}
 		}
