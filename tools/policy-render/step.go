@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/tool"
+	"github.com/towpath/towpath/tools/policy-render/objects"
+)
+
+// step is policy-render's tool.Step, tool.Watcher and tool.Lockless.
+type step struct {
+	env     *tool.Env
+	options options
+	dir     state.Dir
+	script  io.Writer // where --output - goes
+	objects objects.Options
+}
+
+func open(env *tool.Env) (tool.Step, error) {
+	o, err := optionsOf(env)
+	if err != nil {
+		return nil, err
+	}
+	skipped := func(p objects.Place, version, kind string) {
+		env.Log.Debug("skipped", "object", p.String(), "apiVersion", version, "kind", kind)
+	}
+	return &step{env: env, options: o, dir: env.RunDir, script: env.Stdout, objects: objects.Options{Skipped: skipped, Stdin: env.Stdin}}, nil
+}
+
+// NoLock: a script changes nothing that is anybody's.
+func (s *step) NoLock() bool { return s.options.output != "" }
+
+// useDir says whether the run directory counts: always, unless a script is written, which may be for any node.
+func (s *step) useDir() bool { return s.options.output == "" || s.env.IsSet("run-dir") }
+
+// Plan compares the files with the objects.
+func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
+	w, err := readWorld(s.options, s.dir, s.useDir(), s.objects)
+	if err != nil {
+		return nil, err
+	}
+	_, changes := w.commit()
+	o := outputOf(s.dir, w.manifest(), changes)
+	switch s.options.output {
+	case "":
+	case "-":
+		_, err := s.script.Write(o.script())
+		return nil, err
+	default:
+		if op := state.WriteBytesOp(s.options.output, o.script()); op != nil {
+			return []plan.Op{op}, nil
+		}
+		return nil, nil
+	}
+	ops, err := o.ops()
+	if err == nil && s.env.Verb() == "plan" {
+		err = s.printKernel(ctx, o)
+	}
+	return ops, err
+}
+
+// printKernel prints what policy-load would change in the kernel, once these files are written.
+func (s *step) printKernel(ctx context.Context, o output) error {
+	commands, err := kernelDiff(ctx, s.dir, o)
+	for _, c := range commands {
+		fmt.Fprintln(s.env.Stdout, c)
+	}
+	return err
+}
+
+// Down needs no input.
+func (s *step) Down(context.Context) ([]plan.Op, error) { return downOps(s.dir) }

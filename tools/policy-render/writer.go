@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+
+	"github.com/towpath/towpath/lib/ruleset"
+	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/tools/policy-render/render"
+)
+
+// writer writes the files that changed and keeps those a little that went: whoever reads by the old
+// policy.nft finds them as long as nothing newer is there or loaded.
+type writer struct {
+	dir        state.Dir
+	generation string          // of policy.nft as written
+	text       []byte          // policy.nft as written
+	gone       map[string]bool // below policy/, to be removed
+	broken     bool            // a write failed, or somebody changed the files: nothing is known of what is there
+}
+
+// write writes files, then policy.nft. whole: changes are everything that is to be there.
+func (w *writer) write(m *ruleset.Manifest, c render.Changes, whole bool) (wrote int, err error) {
+	w.broken = true // until all is done
+	at, err := policyDir(w.dir)
+	if err != nil {
+		return 0, err
+	}
+	put := func(path string, data []byte) {
+		if err != nil {
+			return
+		}
+		var changed bool
+		if changed, err = state.WriteFile(path, data, 0o644); changed {
+			wrote++
+		}
+	}
+	var gone []string
+	for path, text := range c.Texts {
+		delete(w.gone, path)
+		put(filepath.Join(w.dir.Policy(), path), text)
+	}
+	for name, text := range c.Names {
+		path := filepath.Join("pods", name)
+		if len(text) == 0 {
+			gone = append(gone, path)
+			continue
+		}
+		delete(w.gone, path)
+		put(filepath.Join(w.dir.Policy(), path), text)
+	}
+	for id, o := range c.Objects {
+		if o == nil {
+			gone = append(gone, id.Path())
+		}
+	}
+	text := m.Text(at)
+	if whole || !bytes.Equal(text, w.text) {
+		put(w.dir.PolicyNFT(), text)
+	}
+	if err != nil {
+		return wrote, err
+	}
+	w.generation, w.text = m.Generation(), text
+	if whole {
+		left, err := leftovers(w.dir, func(path string) bool {
+			_, isObject := c.Texts[path]
+			return isObject || len(c.Names[filepath.Base(path)]) > 0 && filepath.Dir(path) == "pods"
+		})
+		if err != nil {
+			return wrote, err
+		}
+		for _, path := range left {
+			below, _ := filepath.Rel(w.dir.Policy(), path)
+			gone = append(gone, below)
+		}
+	} else if wrote > 0 {
+		w.sweep() // what went before this write
+	}
+	if w.gone == nil {
+		w.gone = map[string]bool{}
+	}
+	for _, path := range gone {
+		w.gone[path] = true
+	}
+	w.broken = false
+	return wrote, nil
+}
+
+// sweep removes the files that nothing names. One that cannot be removed does no harm; the next start tries again.
+func (w *writer) sweep() {
+	for path := range w.gone {
+		_, _ = state.Remove(filepath.Join(w.dir.Policy(), path))
+		delete(w.gone, path)
+	}
+}
+
+// verify notices that somebody changed or removed policy.nft or one of the files.
+func (w *writer) verify() {
+	text, err := os.ReadFile(w.dir.PolicyNFT())
+	if err != nil || !bytes.Equal(text, w.text) {
+		w.broken = true
+	}
+}
