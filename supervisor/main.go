@@ -34,6 +34,9 @@ var program = tool.Program{
 		},
 		{Name: "check", Usage: "check the stage files and what they name", Run: check},
 		{
+			Name: "denied", Usage: "print the packets that NetworkPolicies denied (policy-denied watch)", OwnOnly: true, Run: denied, Flags: deniedFlags,
+		},
+		{
 			Name: "down", Usage: "run the stages' down programs in reverse order", Run: down,
 			Flags: []tool.Flag{{Name: "stop", Usage: "stop a running supervisor first", Default: false}},
 		},
