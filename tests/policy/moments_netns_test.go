@@ -170,7 +170,7 @@ func (s *scene) heard(t *testing.T, from *node.Pod, to netip.Addr) bool {
 	p := s.Next(probe.Packet{From: from.Addr(to), To: to, Protocol: probe.UDP, Port: 4321})
 	for range 3 {
 		s.Send(from, p)
-		c.SetReadDeadline(time.Now().Add(30 * time.Millisecond)) //nolint:errcheck // it is a socket
+		c.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
 		if n, err := c.Read(make([]byte, 100)); err == nil {
 			return n == 8
 		}
@@ -192,7 +192,7 @@ func podToItself(t *testing.T, s *scene) {
 		}
 	}
 	for i := range 2 {
-		p := web.Namespace.Command("ping", "-c1", "-W2", web.IPs[i].String())
+		p := web.Command("ping", "-c1", "-W2", web.IPs[i].String())
 		if out, err := p.CombinedOutput(); err != nil {
 			t.Errorf("ping of its own address: %v\n%s", err, out)
 		}
@@ -233,7 +233,7 @@ func related(t *testing.T, s *scene) {
 				return
 			}
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(5 * time.Second)) //nolint:errcheck // it is a socket
+			c.SetDeadline(time.Now().Add(5 * time.Second))
 			if _, err = c.Write([]byte("x")); err == nil {
 				_, err = c.Read(make([]byte, 1))
 			}
@@ -243,7 +243,7 @@ func related(t *testing.T, s *scene) {
 		}
 		// The pods' neighbours are looked up anew, from both sides.
 		for _, p := range []*node.Pod{web, client} {
-			p.Namespace.Run("ip", "neigh", "flush", "dev", "eth0")
+			p.Run("ip", "neigh", "flush", "dev", "eth0")
 			family := []string{"-4", "-6"}[i]
 			if out, err := p.Try("ip", family, "neigh"); err != nil {
 				t.Fatal(out, err)
@@ -253,7 +253,7 @@ func related(t *testing.T, s *scene) {
 	s.apply(policy("dev/a", closed))
 	for i := range 2 {
 		web.Try("ping", "-c1", "-W1", client.IPs[i].String())
-		if out := web.Namespace.Run("ip", "neigh", "show", client.IPs[i].String()); !strings.Contains(out, strings.ToLower(client.MAC.String())) {
+		if out := web.Run("ip", "neigh", "show", client.IPs[i].String()); !strings.Contains(out, strings.ToLower(client.MAC.String())) {
 			t.Errorf("%s is not found: %q", client.IPs[i], out)
 		}
 	}
