@@ -36,11 +36,13 @@ type Manifest struct {
 // Generation is the digest of everything that decides what the kernel holds. Equal generations are equal
 // rulesets; endpoints are covered by it but do not count.
 func (m *Manifest) Generation() string {
-	var b bytes.Buffer
+	sum := sha256.New()
+	line := make([]byte, 0, 256)
 	for _, e := range m.Entries {
-		b.WriteString(e.Path + " " + e.Digest + "\n")
+		line = append(append(append(append(line[:0], e.Path...), ' '), e.Digest...), '\n')
+		sum.Write(line)
 	}
-	return Digest(b.Bytes())
+	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // Text is policy.nft. dir is the absolute path of the directory policy/.
@@ -51,8 +53,15 @@ func (m *Manifest) Text(dir string) []byte {
 		b.WriteString("# endpoint " + e + "\n")
 	}
 	b.WriteString(Clear())
+	open := fmt.Sprintf("include %q", filepath.Clean(dir)+"/")
+	open = open[:len(open)-1]
+	b.Grow(len(m.Entries) * (len(open) + 96))
 	for _, e := range m.Entries {
-		fmt.Fprintf(&b, "include %q # %s\n", filepath.Join(dir, e.Path), e.Digest)
+		b.WriteString(open)
+		b.WriteString(e.Path)
+		b.WriteString(`" # `)
+		b.WriteString(e.Digest)
+		b.WriteByte('\n')
 	}
 	return b.Bytes()
 }
@@ -71,15 +80,27 @@ func ParseManifest(dir string, data []byte) (*Manifest, error) {
 	m := &Manifest{}
 	var generation string
 	header := Clear()
-	for n := 1; len(data) > 0; n++ {
-		line, rest, ok := bytes.Cut(data, []byte("\n"))
+	open := `include "` + dir + "/"
+	rest := string(data) // one copy, that all paths and digests are parts of
+	for n := 1; rest != ""; n++ {
+		text, after, ok := strings.Cut(rest, "\n")
 		if !ok {
 			return nil, exit.Errorf(exit.BadInput, "line %d: cut off", n)
 		}
-		text := string(line)
+		rest = after
+		if path, isFile := strings.CutPrefix(text, open); isFile && header == "" {
+			file, digest, ok := strings.Cut(path, `" # `)
+			if !ok || !filepath.IsLocal(file) || len(digest) != 32 {
+				return nil, exit.Errorf(exit.BadInput, "line %d: %q: want include \"FILE\" # DIGEST", n, text)
+			}
+			if m.Entries == nil {
+				m.Entries = make([]Entry, 0, 1+strings.Count(rest, "\n"))
+			}
+			m.Entries = append(m.Entries, Entry{file, digest})
+			continue
+		}
 		note, isNote := strings.CutPrefix(text, "# ")
 		key, value, _ := strings.Cut(note, " ")
-		path, isFile := strings.CutPrefix(text, `include "`+dir+"/")
 		switch {
 		case n == 1 && isNote && strings.HasPrefix(note, "policy of node "):
 			m.Node = strings.TrimPrefix(note, "policy of node ")
@@ -89,17 +110,10 @@ func ParseManifest(dir string, data []byte) (*Manifest, error) {
 			m.Endpoints = append(m.Endpoints, value)
 		case header != "" && strings.HasPrefix(header, text+"\n"):
 			header = strings.TrimPrefix(header, text+"\n")
-		case header == "" && isFile:
-			file, digest, ok := strings.Cut(path, `" # `)
-			if !ok || !filepath.IsLocal(file) || len(digest) != 32 {
-				return nil, exit.Errorf(exit.BadInput, "line %d: %q: want include \"FILE\" # DIGEST", n, text)
-			}
-			m.Entries = append(m.Entries, Entry{file, digest})
 		default:
 			return nil, exit.WithHint(exit.Errorf(exit.BadInput, "line %d: %q is not of policy-render's making", n, text),
 				"remove the file; policy-render writes it again")
 		}
-		data = rest
 	}
 	if header != "" {
 		return nil, exit.Errorf(exit.BadInput, "cut off, or empty")

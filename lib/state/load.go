@@ -109,10 +109,15 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 		return nil, &Error{Path: path, Err: err}
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err == nil && !st.Mode().IsRegular() {
-		return nil, &Error{Path: path, Err: fmt.Errorf("not a regular file (%s)", st.Mode().Type())}
+	var buf bytes.Buffer
+	if st, err := f.Stat(); err == nil {
+		if !st.Mode().IsRegular() {
+			return nil, &Error{Path: path, Err: fmt.Errorf("not a regular file (%s)", st.Mode().Type())}
+		}
+		buf.Grow(int(min(st.Size(), limit)) + bytes.MinRead) // read in one go, with no larger buffer than it takes
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	_, err = buf.ReadFrom(io.LimitReader(f, limit+1))
+	data := buf.Bytes()
 	switch {
 	case err != nil:
 		return nil, &Error{Path: path, Err: err}
