@@ -86,17 +86,16 @@ func mustScan(t testing.TB, o *ruleset.Object) *object {
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", o.ID, err, text)
 	}
+	s.path = o.Path()
 	return s
 }
 
 // made are the changes that make objects where there are none.
 func made(t testing.TB, objects []*ruleset.Object) []change {
 	t.Helper()
-	want := &policy{byPath: map[string]*object{}}
+	want := &policy{}
 	for _, o := range objects {
-		s := mustScan(t, o)
-		want.objects = append(want.objects, s)
-		want.byPath[s.Path()] = s
+		want.objects = append(want.objects, mustScan(t, o))
 	}
 	changes, ok := diff(&policy{}, want)
 	if !ok {

@@ -42,7 +42,7 @@ func locate(err error, p *policy) error {
 
 // refusal names the file of an object, and the line in it where one is known.
 func refusal(o *object, line int, err error) error {
-	path := "policy/" + o.Path()
+	path := "policy/" + o.path
 	var e *nft.Error
 	if errors.As(err, &e) {
 		at := *e

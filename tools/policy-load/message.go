@@ -57,7 +57,7 @@ type outside struct {
 }
 
 func (e *outside) Error() string {
-	return fmt.Sprintf("%s line %d is outside the compiled grammar: %v: %q", e.change.object.Path(), e.change.number, e.err, e.change.line)
+	return fmt.Sprintf("%s line %d is outside the compiled grammar: %v: %q", e.change.object.path, e.change.number, e.err, e.change.line)
 }
 
 // compile makes a batch of changes, or says which is outside the grammar.

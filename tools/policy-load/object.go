@@ -15,6 +15,7 @@ import (
 // in them: a ruleset has some hundred thousand lines, and a string for each would cost more than the lines.
 type object struct {
 	ruleset.ID
+	path   string // ID's
 	digest string
 	text   []byte
 	head   []string

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/towpath/towpath/lib/ruleset"
@@ -70,26 +71,25 @@ func keyOf(line []byte) []byte {
 // replacement: an object was declared anew under the same name.
 func diff(have, want *policy) (changes []change, ok bool) {
 	var d differ
-	for _, o := range want.objects {
-		old := have.byPath[o.Path()]
-		switch {
-		case o == old:
-		case want.byPath[o.Path()] != o, old != nil && !o.sameHead(old):
-			return nil, false
-		case old == nil:
+	at, gone := align(have.objects, want.objects, objectPath, objectPath)
+	for i, o := range want.objects {
+		if at[i] < 0 {
 			d.objects = append(d.objects, change{verb: addObject, object: o})
 			d.fill(o)
+			continue
+		}
+		switch old := have.objects[at[i]]; {
+		case o == old:
+		case !o.sameHead(old):
+			return nil, false
 		case o.Kind == ruleset.Chain:
 			d.chain(old, o)
 		default:
 			d.elements(old, o)
 		}
 	}
-	for i := len(have.objects) - 1; i >= 0; i-- { // what is deleted first referred to what follows
+	for _, i := range slices.Backward(gone) { // what is deleted first referred to what follows
 		o := have.objects[i]
-		if want.byPath[o.Path()] != nil {
-			continue
-		}
 		if o.Kind == ruleset.Chain {
 			d.emptied = append(d.emptied, change{verb: flushChain, object: o})
 			d.chains = append(d.chains, change{verb: deleteObject, object: o})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/ruleset"
@@ -19,8 +20,55 @@ type policy struct {
 	manifest   *ruleset.Manifest
 	generation string
 	objects    []*object // in the manifest's order
-	byPath     map[string]*object
 }
+
+// align finds for each of two lists, most of which is the same and in the same order, what stands in the other under
+// the same path: for each of b its place in a, or -1; gone are the places in a of those that are not in b.
+func align[A, B any](a []A, b []B, pathA func(A) string, pathB func(B) string) (at, gone []int) {
+	at = make([]int, len(b))
+	var left map[string]int // places in b that nothing was found for
+	i := 0
+	for j := range b {
+		path := pathB(b[j])
+		at[j] = -1
+		for k := i; k < len(a) && k < i+lookAhead; k++ {
+			if pathA(a[k]) == path {
+				for ; i < k; i++ {
+					gone = append(gone, i)
+				}
+				at[j] = i
+				i++
+				break
+			}
+		}
+		if at[j] < 0 {
+			if left == nil {
+				left = map[string]int{}
+			}
+			left[path] = j
+		}
+	}
+	for ; i < len(a); i++ {
+		gone = append(gone, i)
+	}
+	if left == nil {
+		return at, gone
+	}
+	gone = slices.DeleteFunc(gone, func(i int) bool {
+		j, moved := left[pathA(a[i])]
+		if moved {
+			at[j] = i
+		}
+		return moved
+	})
+	return at, gone
+}
+
+// lookAhead is how many neighbours that went align takes in its stride.
+const lookAhead = 8
+
+func entryPath(e ruleset.Entry) string { return e.Path }
+func objectPath(o *object) string      { return o.path }
 
 // readPolicy reads policy.nft and those of its files that have does not hold. A file that is not the one that
 // policy.nft names is exit.TryAgain: policy-render is at work, and a newer policy.nft comes last.
@@ -41,27 +89,22 @@ func readPolicy(dir state.Dir, have *policy) (*policy, error) {
 	if err != nil {
 		return nil, &state.Error{Path: path, Err: err}
 	}
-	p := &policy{manifest: m, generation: m.Generation(), byPath: make(map[string]*object, len(m.Entries))}
-	if have != nil && have.generation == p.generation {
-		p.objects, p.byPath = have.objects, have.byPath
-		return p, nil
+	p := &policy{manifest: m, generation: m.Generation()}
+	var old []*object
+	if have != nil {
+		if old = have.objects; have.generation == p.generation {
+			p.objects = old
+			return p, nil
+		}
 	}
-	p.objects = make([]*object, 0, len(m.Entries))
-	for _, e := range m.Entries {
-		var o *object
-		if have != nil {
-			o = have.byPath[e.Path]
+	at, _ := align(old, m.Entries, objectPath, entryPath)
+	p.objects = make([]*object, len(m.Entries))
+	for i, e := range m.Entries {
+		if at[i] >= 0 && old[at[i]].digest == e.Digest {
+			p.objects[i] = old[at[i]]
+		} else if p.objects[i], err = readObject(filepath.Join(root, e.Path), e); err != nil {
+			return nil, err
 		}
-		if o == nil || o.digest != e.Digest {
-			if o, err = readObject(filepath.Join(root, e.Path), e); err != nil {
-				return nil, err
-			}
-		}
-		if p.byPath[e.Path] != nil {
-			return nil, &state.Error{Path: path, Err: exit.Errorf(exit.BadInput, "%q is there twice", e.Path)}
-		}
-		p.objects = append(p.objects, o)
-		p.byPath[e.Path] = o
 	}
 	return p, nil
 }
@@ -86,8 +129,12 @@ func readObject(path string, e ruleset.Entry) (*object, error) {
 			"policy-render writes policy.nft last; if it does not run, start it")
 	}
 	o, err := scan(e.Digest, data)
+	if err == nil && o.ID.Path() != e.Path {
+		err = exit.Errorf(exit.BadInput, "it holds %s", o.ID)
+	}
 	if err != nil {
 		return nil, &state.Error{Path: path, Err: err}
 	}
+	o.path = e.Path
 	return o, nil
 }

@@ -20,13 +20,14 @@ type world struct {
 	groups    map[string][]int // the policies that make up a group
 	policies  map[int]int      // number of a policy to the version of its rules
 	sets      map[int][]int    // number of a selector to the numbers of the pods in it
+	spread    int              // a policy has one selector of so many
 	comment   int              // version of all comments on elements
 	endpoints []string
 	files     map[string]*ruleset.Object // of the last render, by ID, for what a test wants to edit
 }
 
 func newWorld(pods, policies, sets, members int) *world {
-	w := &world{pods: map[int]string{}, groups: map[string][]int{}, policies: map[int]int{}, sets: map[int][]int{}}
+	w := &world{spread: max(7, sets/2), pods: map[int]string{}, groups: map[string][]int{}, policies: map[int]int{}, sets: map[int][]int{}}
 	for s := range sets {
 		for m := range members {
 			w.sets[s] = append(w.sets[s], (s*7+m)%65000)
@@ -162,7 +163,7 @@ func (w *world) render() []*ruleset.Object {
 	}
 	ports := map[string]bool{}
 	for p, version := range w.policies {
-		two(ruleset.Set, "cidr", fmt.Sprintf("-%04x", p+version), "",
+		two(ruleset.Set, "cidr", fmt.Sprintf("-%04x", p*16+version), "",
 			[]string{fmt.Sprintf("10.%d.0.0-10.%d.2.1", p%200, p%200), fmt.Sprintf("10.%d.2.3-10.%d.255.255", p%200, p%200), fmt.Sprintf("192.168.%d.0/24", p%200), "250.0.0.0-255.255.255.255"},
 			[]string{fmt.Sprintf("2001:db8:%x::/48", p), "fe00::/7"}, "flags interval", fmt.Sprintf("comment \"block %d\"", p))
 		port := fmt.Sprintf("port-%d", (p+version)%4)
@@ -183,7 +184,7 @@ func (w *world) render() []*ruleset.Object {
 			c := object(ruleset.Chain, fmt.Sprintf("%s-ns-%d/pol.%d", d.chain, p%5, p), []string{fmt.Sprintf(`comment "ns-%d/pol.%d"`, p%5, p)}, nil)
 			port := fmt.Sprintf("@port-%d", (p+version)%4)
 			for i, s := range slices.Sorted(maps.Keys(w.sets)) {
-				if (s+p)%7 != 0 {
+				if (s+p)%w.spread != 0 {
 					continue
 				}
 				proto := []string{"tcp", "udp", "sctp"}[(i+version)%3]
@@ -196,9 +197,9 @@ func (w *world) render() []*ruleset.Object {
 						fmt.Sprintf(`ip6 daddr . meta l4proto . th dport @np6-%04x counter %s`, s, d.verdict))
 				}
 			}
-			c.Lines = append(c.Lines, fmt.Sprintf(`ip %s @cidr4-%04x counter %s comment "v%d"`, d.peer, p+version, d.verdict, version))
+			c.Lines = append(c.Lines, fmt.Sprintf(`ip %s @cidr4-%04x counter %s comment "v%d"`, d.peer, p*16+version, d.verdict, version))
 			if version%2 == 0 {
-				c.Lines = append(c.Lines, fmt.Sprintf(`meta l4proto tcp ip6 %s @cidr6-%04x tcp dport 1000-2000 counter %s`, d.peer, p+version, d.verdict))
+				c.Lines = append(c.Lines, fmt.Sprintf(`meta l4proto tcp ip6 %s @cidr6-%04x tcp dport 1000-2000 counter %s`, d.peer, p*16+version, d.verdict))
 			}
 			policies = append(policies, c)
 		}
