@@ -28,6 +28,7 @@ type Cluster struct {
 	hostIPs    map[netip.Addr][]netip.Addr
 	locals     []*LocalPod
 	relevant   map[*policy]struct{}
+	live       map[*group]struct{}          // with local pods, as of the last Commit
 	active     map[string]map[*Set]struct{} // sets in use by the one namespace of their pods; "": any
 
 	// What changed since the last Commit.
@@ -37,6 +38,7 @@ type Cluster struct {
 	before     map[Key]was
 	owners0    map[netip.Addr]Key
 	groups     map[*group]struct{} // that got or lost local pods
+	dirty      map[*namespace]struct{}
 	localDirty bool
 	wasUsed    map[*Set]bool // of the sets whose use changed
 	touched    map[*policy]touch
@@ -83,8 +85,8 @@ func New(node string) *Cluster {
 		byAddr: map[netip.Addr]*pod{}, twins: map[netip.Addr][]*pod{}, hidden: map[netip.Addr][]*pod{},
 		sets: map[setID]*Set{}, hashes: map[setHash]*Set{}, endpoints: map[string]*endpoint{}, byPod: map[Key][]*endpoint{},
 		byEndpoint: map[netip.Addr]int{}, hosts: map[string]string{}, hostIPs: map[netip.Addr][]netip.Addr{},
-		relevant: map[*policy]struct{}{}, pending: map[Key]*compiled{}, before: map[Key]was{},
-		owners0: map[netip.Addr]Key{}, groups: map[*group]struct{}{}, active: map[string]map[*Set]struct{}{},
+		relevant: map[*policy]struct{}{}, live: map[*group]struct{}{}, pending: map[Key]*compiled{}, before: map[Key]was{},
+		owners0: map[netip.Addr]Key{}, groups: map[*group]struct{}{}, dirty: map[*namespace]struct{}{}, active: map[string]map[*Set]struct{}{},
 		wasUsed: map[*Set]bool{}, touched: map[*policy]touch{},
 	}
 }
@@ -123,7 +125,8 @@ func (c *Cluster) eachNamespace(only string, f func(*namespace)) {
 	}
 }
 
-func (n *namespace) relabel(labels map[string]string) {
+func (c *Cluster) relabel(n *namespace, labels map[string]string) {
+	c.dirty[n] = struct{}{}
 	if maps.Equal(n.labels, labels) {
 		return
 	}
@@ -140,14 +143,14 @@ func (c *Cluster) SetNamespace(ns Namespace) {
 	labels := make(map[string]string, len(ns.Labels)+1)
 	maps.Copy(labels, ns.Labels)
 	labels[nameLabel] = ns.Name // as the API server does, whatever was written
-	n.relabel(labels)
+	c.relabel(n, labels)
 }
 
 // DeleteNamespace takes the labels of a namespace away; its pods and policies stay until they are deleted.
 func (c *Cluster) DeleteNamespace(name string) {
 	if n := c.namespaces[name]; n != nil {
 		n.given = false
-		n.relabel(map[string]string{nameLabel: name})
+		c.relabel(n, map[string]string{nameLabel: name})
 	}
 }
 
@@ -200,7 +203,7 @@ func (c *Cluster) DeletePod(k Key) {
 
 // drop forgets a namespace that nothing needs.
 func (c *Cluster) drop(n *namespace) {
-	if !n.given && n.old == nil && len(n.pods) == 0 && len(n.policies) == 0 && len(n.groups) == 0 {
+	if c.namespaces[n.name] == n && !n.given && n.old == nil && len(n.pods) == 0 && len(n.policies) == 0 && len(n.groups) == 0 {
 		delete(c.namespaces, n.name)
 	}
 }

@@ -106,11 +106,12 @@ func (c *Cluster) applyGroups() {
 		_, live := g.ns.live[g]
 		switch {
 		case g.locals > 0 && !live:
-			g.ns.live[g] = struct{}{}
+			g.ns.live[g], c.live[g] = struct{}{}, struct{}{}
 			g.isolating = c.isolatingGroup(g)
 			c.countAll(g, 1)
 		case g.locals == 0 && live:
 			delete(g.ns.live, g)
+			delete(c.live, g)
 			c.countAll(g, -1)
 			g.isolating = [2][]*Policy{}
 		}

@@ -76,18 +76,20 @@ func (c *Cluster) markSets() {
 			c.markIn("", w, now)
 		}
 	}
-	for _, n := range c.namespaces {
-		if n.old == nil {
-			continue
-		}
-		for s := range c.active[""] {
-			if c.committed && !s.changed && s.feels(n) {
-				s.changed = s.movedBy(n)
+	for n := range c.dirty {
+		if n.old != nil && c.committed {
+			for s := range c.active[""] {
+				if !s.changed && s.feels(n) {
+					s.changed = s.movedBy(n)
+				}
 			}
 		}
+	}
+	for n := range c.dirty {
 		n.old = nil
 		c.drop(n)
 	}
+	clear(c.dirty)
 }
 
 func (c *Cluster) markIn(home string, w was, now *pod) {
@@ -219,12 +221,10 @@ func (c *Cluster) rebuildLocals() []*LocalPod {
 			now = append(now, &LocalPod{IPs: e.IPs, Endpoint: &e.Endpoint})
 		}
 	}
-	for _, n := range c.namespaces {
-		for g := range n.live {
-			for _, p := range g.pods {
-				if p.local && !slices.ContainsFunc(c.byPod[p.Key], func(e *endpoint) bool { return e.pod == p }) {
-					now = append(now, &LocalPod{Key: p.Key, IPs: p.addrs, Policies: g.isolating})
-				}
+	for g := range c.live {
+		for _, p := range g.pods {
+			if p.local && !slices.ContainsFunc(c.byPod[p.Key], func(e *endpoint) bool { return e.pod == p }) {
+				now = append(now, &LocalPod{Key: p.Key, IPs: p.addrs, Policies: g.isolating})
 			}
 		}
 	}
