@@ -14,23 +14,23 @@ const grace = 15 * time.Millisecond
 
 // Place is where a packet is sent or looked for: a Pod, or what is behind the uplink.
 type Place interface {
-	wire() *probe.Wire
-	// hop is the MAC address of the next hop for packets to an address, and our own.
-	hop(to netip.Addr) (next, own net.HardwareAddr)
+	At() *probe.Wire
+	// Hop is the MAC address of the next hop for packets to an address, and our own.
+	Hop(to netip.Addr) (next, own net.HardwareAddr)
 }
 
 // World is the place behind the uplink.
 type World struct{ *Node }
 
-func (w World) wire() *probe.Wire { return w.Wire }
+func (w World) At() *probe.Wire { return w.Wire }
 
-func (w World) hop(netip.Addr) (next, own net.HardwareAddr) {
+func (w World) Hop(netip.Addr) (next, own net.HardwareAddr) {
 	return mac(w.T, w.Namespace, "eth0"), mac(w.T, w.World, "eth0")
 }
 
-func (p *Pod) wire() *probe.Wire { return p.Wire }
+func (p *Pod) At() *probe.Wire { return p.Wire }
 
-func (p *Pod) hop(to netip.Addr) (next, own net.HardwareAddr) {
+func (p *Pod) Hop(to netip.Addr) (next, own net.HardwareAddr) {
 	for _, other := range p.n.pods {
 		if to == other.Addr(to) {
 			return other.MAC, p.MAC
@@ -49,12 +49,12 @@ func (n *Node) Next(p probe.Packet) probe.Packet {
 // Send sends a packet from a place.
 func (n *Node) Send(from Place, p probe.Packet) {
 	n.T.Helper()
-	next, own := from.hop(p.To)
+	next, own := from.Hop(p.To)
 	ethertype := uint16(probe.IPv4)
 	if p.From.Is6() {
 		ethertype = probe.IPv6
 	}
-	if err := from.wire().Send(probe.Frame(next, own, ethertype, p.Bytes())); err != nil {
+	if err := from.At().Send(probe.Frame(next, own, ethertype, p.Bytes())); err != nil {
 		n.T.Fatalf("send %s: %v", p, err)
 	}
 }
@@ -86,7 +86,7 @@ func (n *Node) Arrives(to Place, p probe.Packet, limit time.Duration) bool {
 
 // arrived reads one frame and says whether it is the packet; for ID 0, whether there was any.
 func (n *Node) arrived(at Place, id uint32, milliseconds int) bool {
-	frame := at.wire().Receive(milliseconds)
+	frame := at.At().Receive(milliseconds)
 	if id == 0 || frame == nil {
 		return frame != nil
 	}

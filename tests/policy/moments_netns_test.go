@@ -160,14 +160,24 @@ func podToNode(t *testing.T, s *scene) {
 // heard says whether a datagram of a pod arrives at a socket of the node.
 func (s *scene) heard(t *testing.T, from *node.Pod, to netip.Addr) bool {
 	t.Helper()
+	return s.heardFrom(t, from, from.Addr(to), to)
+}
+
+func (s *scene) heardFrom(t *testing.T, from *node.Pod, source, to netip.Addr) bool {
+	t.Helper()
+	return s.heardOn(t, from, source, to, 4321)
+}
+
+func (s *scene) heardOn(t *testing.T, from *node.Pod, source, to netip.Addr, port uint16) bool {
+	t.Helper()
 	var c *net.UDPConn
 	var err error
-	s.Do(func() { c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 4321))) })
+	s.Do(func() { c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, port))) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	p := s.Next(probe.Packet{From: from.Addr(to), To: to, Protocol: probe.UDP, Port: 4321})
+	p := s.Next(probe.Packet{From: source, To: to, Protocol: probe.UDP, Port: port})
 	for range 3 {
 		s.Send(from, p)
 		c.SetReadDeadline(time.Now().Add(30 * time.Millisecond))

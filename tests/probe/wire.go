@@ -18,9 +18,9 @@ type Wire struct {
 
 // Ethertypes.
 const (
-	IPv4 = 0x0800
-	ARP  = 0x0806
-	IPv6 = 0x86dd
+	IPv4    = 0x0800
+	TypeARP = 0x0806
+	IPv6    = 0x86dd
 )
 
 // Open opens a device of the caller's network namespace. Frames that the machine itself sends on it
