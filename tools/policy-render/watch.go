@@ -43,7 +43,7 @@ type cutter interface {
 }
 
 // newCutter makes the cutter of a watch, nil where nothing is cut.
-var newCutter = func(context.Context, *step) (cutter, error) { return nil, nil }
+var newCutter = startCutting
 
 // Watch keeps the files as the inputs ask.
 func (s *step) Watch(ctx context.Context, ready func()) error {
