@@ -62,7 +62,7 @@ func (w *writer) write(m *ruleset.Manifest, c render.Changes, whole bool) (wrote
 	if err != nil {
 		return wrote, err
 	}
-	w.generation, w.text = m.Generation(), text
+	w.generation, w.text = generationOf(text), text
 	if whole {
 		left, err := leftovers(w.dir, func(path string) bool {
 			_, isObject := c.Texts[path]
@@ -102,4 +102,10 @@ func (w *writer) verify() {
 	if err != nil || !bytes.Equal(text, w.text) {
 		w.broken = true
 	}
+}
+
+// generationOf is the second line of a policy.nft of our own making, which saves going through all of it again.
+func generationOf(text []byte) string {
+	lines := bytes.SplitN(text, []byte("\n"), 3)
+	return string(bytes.TrimPrefix(lines[1], []byte("# generation ")))
 }
