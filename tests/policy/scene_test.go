@@ -114,11 +114,18 @@ func (s *scene) expect(t *testing.T, lines string) {
 
 func (s *scene) try(t *testing.T, line string, family int) {
 	t.Helper()
+	from, to, p, want := s.parse(t, line, family)
+	if got := s.Passes(from, to, p, want); got != want {
+		t.Errorf("%s: %s arrives: %v", line, p, got)
+	}
+}
+
+func (s *scene) parse(t *testing.T, line string, family int) (from, to node.Place, p probe.Packet, want bool) {
+	t.Helper()
 	words := strings.Fields(strings.Replace(line, ":", " :", 1))
 	if len(words) != 6 || words[1] != "->" || words[5] != "allow" && words[5] != "deny" {
 		t.Fatalf("malformed expectation %q", line)
 	}
-	var p probe.Packet
 	port, protocol, _ := strings.Cut(words[3], "/")
 	p.Protocol = map[string]uint8{"TCP": probe.TCP, "UDP": probe.UDP, "SCTP": probe.SCTP, "": probe.ICMP}[protocol]
 	number, err := strconv.Atoi(port)
@@ -126,12 +133,8 @@ func (s *scene) try(t *testing.T, line string, family int) {
 		t.Fatalf("malformed expectation %q", line)
 	}
 	p.Port = uint16(number)
-	from, to := s.place(words[0]), s.place(words[2])
 	p.From, p.To = s.address(words[0], family), s.address(words[2], family)
-	want := words[5] == "allow"
-	if got := s.Passes(from, to, p, want); got != want {
-		t.Errorf("%s: %s arrives: %v", line, p, got)
-	}
+	return s.place(words[0]), s.place(words[2]), p, words[5] == "allow"
 }
 
 func (s *scene) place(name string) node.Place {
