@@ -14,7 +14,7 @@ import (
 func BenchmarkSettle(b *testing.B) {
 	n := nstest.New(b, "settle")
 	dir := state.Dir(b.TempDir())
-	e := newEditor(b, dir, newWorld(100, 500, 200, 100).render())
+	e := newEditor(b, dir, newWorld(100, 500, 120, 100).render())
 	set := e.objects["inet/sets/sel4-0001.nft"]
 	n.Do(func() {
 		s, _ := newStep(b, dir)

@@ -116,6 +116,9 @@ func (w *world) label(n int) string {
 	return fmt.Sprintf(`comment "ns-%d/pod-%d"`, n%5, n)
 }
 
+// block names a set of addresses, which many policies share.
+func block(policy, version int) string { return fmt.Sprintf("-%04x", policy%50*16+version) }
+
 // render is the ruleset, in the order of a manifest.
 func (w *world) render() []*ruleset.Object {
 	var sets, policies, denials, groups []*ruleset.Object
@@ -163,9 +166,9 @@ func (w *world) render() []*ruleset.Object {
 	}
 	ports := map[string]bool{}
 	for p, version := range w.policies {
-		two(ruleset.Set, "cidr", fmt.Sprintf("-%04x", p*16+version), "",
-			[]string{fmt.Sprintf("10.%d.0.0-10.%d.2.1", p%200, p%200), fmt.Sprintf("10.%d.2.3-10.%d.255.255", p%200, p%200), fmt.Sprintf("192.168.%d.0/24", p%200), "250.0.0.0-255.255.255.255"},
-			[]string{fmt.Sprintf("2001:db8:%x::/48", p), "fe00::/7"}, "flags interval", fmt.Sprintf("comment \"block %d\"", p))
+		two(ruleset.Set, "cidr", block(p, version), "",
+			[]string{fmt.Sprintf("10.%d.0.0-10.%d.2.1", p%50, p%50), fmt.Sprintf("10.%d.2.3-10.%d.255.255", p%50, p%50), fmt.Sprintf("192.168.%d.0/24", p%50), "250.0.0.0-255.255.255.255"},
+			[]string{fmt.Sprintf("2001:db8:%x::/48", p%50), "fe00::/7"}, "flags interval", fmt.Sprintf("comment \"block %d\"", p%50))
 		port := fmt.Sprintf("port-%d", (p+version)%4)
 		if !ports[port] {
 			ports[port] = true
@@ -197,9 +200,9 @@ func (w *world) render() []*ruleset.Object {
 						fmt.Sprintf(`ip6 daddr . meta l4proto . th dport @np6-%04x counter %s`, s, d.verdict))
 				}
 			}
-			c.Lines = append(c.Lines, fmt.Sprintf(`ip %s @cidr4-%04x counter %s comment "v%d"`, d.peer, p*16+version, d.verdict, version))
+			c.Lines = append(c.Lines, fmt.Sprintf(`ip %s @cidr4%s counter %s comment "v%d"`, d.peer, block(p, version), d.verdict, version))
 			if version%2 == 0 {
-				c.Lines = append(c.Lines, fmt.Sprintf(`meta l4proto tcp ip6 %s @cidr6-%04x tcp dport 1000-2000 counter %s`, d.peer, p*16+version, d.verdict))
+				c.Lines = append(c.Lines, fmt.Sprintf(`meta l4proto tcp ip6 %s @cidr6%s tcp dport 1000-2000 counter %s`, d.peer, block(p, version), d.verdict))
 			}
 			policies = append(policies, c)
 		}
@@ -265,8 +268,8 @@ func (w *world) bridge() []*ruleset.Object {
 	var ports, port4, ports6 []string
 	for p := range w.pods {
 		ports = append(ports, fmt.Sprintf("\"veth%d\"", p))
-		port4 = append(port4, fmt.Sprintf("\"veth%d\" . 02:00:00:00:00:%02x . %s", p, p, pod4(p)))
-		ports6 = append(ports6, fmt.Sprintf("\"veth%d\" . 02:00:00:00:00:%02x . %s", p, p, pod6(p)))
+		port4 = append(port4, fmt.Sprintf("\"veth%d\" . 02:00:00:00:%02x:%02x . %s", p, p/256, p%256, pod4(p)))
+		ports6 = append(ports6, fmt.Sprintf("\"veth%d\" . 02:00:00:00:%02x:%02x . %s", p, p/256, p%256, pod6(p)))
 	}
 	object := func(kind ruleset.Kind, name string, head []string, lines []string) *ruleset.Object {
 		if kind != ruleset.Chain {
