@@ -93,7 +93,9 @@ func (c *Config) ingress() []string {
 	return append(lines, "accept")
 }
 
-func (c *Config) tunnelled() bool { return c.TunnelPort != 0 && (c.Network.IPv4.IsValid() || c.Network.IPv6.IsValid()) }
+func (c *Config) tunnelled() bool {
+	return c.TunnelPort != 0 && (c.Network.IPv4.IsValid() || c.Network.IPv6.IsValid())
+}
 
 // tunnel keeps packets that look like the tunnel's from its two ends: a pod must not send them to a node's address,
 // and a node's address within the pod network (that of the bridge, of the tunnel's device) must not get them from a pod.
