@@ -19,6 +19,7 @@ repaired() {
 }
 
 has_route() { [[ $(on worker02 ip route show 10.244.1.0/24) == *"proto"* ]] && in_pod dev/pod1 ping -c 1 -W 1 "${pod_ip["prod/pod1"]}"; }
+policed() { on worker02 nft list chain inet towpath-policy forward && on worker02 nft list chain bridge towpath-policy prerouting; }
 process_of() { on worker02 cat "/run/towpath/supervisor/$1.json" | jq -e "select(.state == \"ready\") | .pid"; }
 restarted() { local p && p=$(process_of "$1") && [[ $p != "$2" ]]; }
 
@@ -66,7 +67,10 @@ repairs() {
 	fi
 	on worker02 nft delete table inet towpath-masq
 	repaired "nft delete table inet towpath-masq" on worker02 nft list table inet towpath-masq
-	for stage in subnet-lease $setup route-sync masq-sync; do
+	on worker02 nft flush ruleset
+	repaired "nft flush ruleset" policed
+	check "prod/pod-busybox is kept out of dev/pod1 as before" hangs prod/pod-busybox "${pod_ip["dev/pod1"]}"
+	for stage in subnet-lease $setup route-sync masq-sync policy-load; do
 		check "kill -9 $stage, under ping at 100/s" under_ping kill_tool $stage
 	done
 	check "kill -9 the supervisor and start another, under ping" under_ping kill_supervisor
