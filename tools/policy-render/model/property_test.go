@@ -20,14 +20,14 @@ func pieces(c *Cluster) map[string]string {
 		out[podPiece(l)] = podText(l)
 	}
 	for _, p := range c.Relevant() {
-		out["policy "+p.Key.String()] = policyText(p)
+		out["policy "+p.String()] = policyText(p)
 	}
 	for _, s := range c.Sets() {
 		out["set "+s.Key()] = setText(s)
 	}
 	for _, p := range c.Pods() {
 		for _, a := range c.Addrs(p.Key) {
-			out["name "+a.String()] = c.PodByAddr(a).Key.String()
+			out["name "+a.String()] = c.PodByAddr(a).String()
 		}
 	}
 	return out
@@ -92,7 +92,7 @@ func apply(shadow map[string]string, c *Cluster, d Delta) {
 	for _, a := range d.Names {
 		delete(shadow, "name "+a.String())
 		if p := c.PodByAddr(a); p != nil {
-			shadow["name "+a.String()] = p.Key.String()
+			shadow["name "+a.String()] = p.String()
 		}
 	}
 }

@@ -190,6 +190,9 @@ func (r *reader) decodeJSON(p piece) (*Object, error) {
 	var apiVersion, kind string
 	var items []byte
 	s := &scanner{data: p.text}
+	if c := s.peek(); c != '{' {
+		return nil, bad(p.place, exit.WithHint(errors.New("not an object"), oneObject))
+	}
 	err := s.object(func(key string, value []byte) error {
 		switch key {
 		case "apiVersion":
@@ -261,6 +264,8 @@ func (r *reader) skip(p piece, apiVersion, kind string) {
 	}
 }
 
+const oneObject = "every document is one object with apiVersion and kind, or a list of them"
+
 // kind says what an object is; 0 is skipped.
 func (p *piece) kind(apiVersion, kind string) (Kind, error) {
 	if kind == "" && apiVersion == "" {
@@ -276,7 +281,7 @@ func (p *piece) kind(apiVersion, kind string) (Kind, error) {
 	core := apiVersion == "v1" || apiVersion == ""
 	switch {
 	case kind == "":
-		return 0, exit.WithHint(errors.New(`key "kind": missing`), "every document is one object with apiVersion and kind, or a list of them")
+		return 0, exit.WithHint(errors.New(`key "kind": missing`), oneObject)
 	case core && kind == Pod.String():
 		return Pod, nil
 	case core && kind == Namespace.String():

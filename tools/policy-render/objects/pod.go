@@ -1,12 +1,14 @@
 package objects
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
+	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/tools/policy-render/model"
 )
 
@@ -58,7 +60,7 @@ func (t *thing) name(k Kind) string {
 	if k == Namespace {
 		return fmt.Sprintf("%s %q", k, t.Metadata.Name)
 	}
-	return fmt.Sprintf("%s %q", k, t.Metadata.Namespace+"/"+t.Metadata.Name)
+	return fmt.Sprintf("%s %q", k, cmp.Or(t.Metadata.Namespace, "default")+"/"+t.Metadata.Name)
 }
 
 // make builds the object of a thing of a known kind.
@@ -197,23 +199,29 @@ func (r *reader) labels(in map[string]string) map[string]string {
 // jsonError names the key of a value of the wrong type.
 func jsonError(err error) error {
 	var t *json.UnmarshalTypeError
-	if errors.As(err, &t) && t.Field != "" {
-		return fmt.Errorf("key %q: a %s does not belong here, but a %s", t.Field, t.Value, goKind(t.Type.Kind().String()))
+	if !errors.As(err, &t) || t.Field == "" {
+		return fmt.Errorf("read JSON: %w", err)
 	}
-	return fmt.Errorf("read JSON: %w", err)
+	want := jsonWord(t.Type.Kind().String())
+	got, _, _ := strings.Cut(t.Value, " ") // "number 80.5"
+	err = fmt.Errorf("key %q: %s does not belong here, but %s", t.Field, jsonWord(got), want)
+	if want == "a string" {
+		return exit.WithHint(err, "write the value in quotes")
+	}
+	return err
 }
 
-// goKind says in words what JSON should hold.
-func goKind(kind string) string {
+// jsonWord is what JSON calls a kind of Go's or of its decoder's.
+func jsonWord(kind string) string {
 	switch kind {
-	case "struct", "map", "ptr":
-		return "object"
+	case "struct", "map", "ptr", "object":
+		return "an object"
 	case "slice", "array":
-		return "list"
+		return "a list"
 	case "bool":
 		return "true or false"
-	case "string":
-		return "string"
+	case "string", "number":
+		return "a " + kind
 	}
-	return "number"
+	return "a whole number"
 }

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,7 +20,7 @@ import (
 func decodePolicy(text []byte) (*networkingv1.NetworkPolicy, error) {
 	var np networkingv1.NetworkPolicy
 	strict, err := kjson.UnmarshalStrict(text, &np)
-	name := fmt.Sprintf("NetworkPolicy %q", np.Namespace+"/"+np.Name)
+	name := fmt.Sprintf("NetworkPolicy %q", cmp.Or(np.Namespace, "default")+"/"+np.Name)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, jsonError(err))
 	}
