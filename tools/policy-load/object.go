@@ -19,6 +19,9 @@ type object struct {
 	digest string
 	text   []byte
 	head   []string
+	// block is the part of text inside the table's braces, whole lines; header is how many lines come before it.
+	block  []byte
+	header int
 	// body is the part of text that holds the elements or rules, whole lines; first is the number of its first line.
 	body  []byte
 	first int
@@ -78,6 +81,7 @@ func (s *scanner) object(o *object) error {
 		return fmt.Errorf("want \"table FAMILY %s {\"", ruleset.Table)
 	}
 	o.Family = words[1]
+	o.header, o.block = s.line, s.rest
 	s.next()
 	text, _ = s.at(1)
 	words = strings.Split(string(text), " ")
@@ -102,6 +106,7 @@ func (s *scanner) object(o *object) error {
 	if s.ok || len(s.have) > 0 {
 		return fmt.Errorf("want the end of the file")
 	}
+	o.block = o.block[:len(o.block)-len("}\n")]
 	return nil
 }
 
