@@ -270,7 +270,7 @@ func newNotice(dir string) notice {
 		return notice{-1}
 	}
 	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE); err != nil {
-		unix.Close(fd) //nolint:errcheck // nothing is buffered
+		unix.Close(fd)
 		return notice{-1}
 	}
 	return notice{fd}
@@ -278,7 +278,7 @@ func newNotice(dir string) notice {
 
 func (n notice) close() {
 	if n.fd >= 0 {
-		unix.Close(n.fd) //nolint:errcheck // nothing is buffered
+		unix.Close(n.fd)
 	}
 }
 
