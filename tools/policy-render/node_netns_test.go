@@ -48,14 +48,6 @@ func pair(a, b string) state.Pair[netip.Addr] {
 	return state.Pair[netip.Addr]{IPv4: netip.MustParseAddr(a), IPv6: netip.MustParseAddr(b)}
 }
 
-const leaseFile = `{
-  "version": 1, "node": "n1", "ipMasq": true,
-  "network": {"ipv4": "10.244.0.0/16", "ipv6": "fd00:244::/48"}, "subnet": {"ipv4": "10.244.1.0/24", "ipv6": "fd00:244:0:1::/64"},
-  "publicIP": {"ipv4": "192.168.9.1"}, "interface": {"name": "eth0", "mtu": 1500, "ip": {"ipv4": "192.168.9.1"}},
-  "backend": {"type": "vxlan", "port": 8472, "vni": 1}
-}
-`
-
 // newNode makes the node. Pods are named NAMESPACE/NAME; the first gets address .2.
 func newNode(t *testing.T, names ...string) *node {
 	t.Helper()
@@ -69,7 +61,7 @@ func newNode(t *testing.T, names ...string) *node {
 	nstest.Connect(n.host, "eth0", "192.168.9.1/24 fd00:9::1/64", n.outside, "eth0", "192.168.9.2/24 fd00:9::2/64 10.244.2.2/24 fd00:244:0:2::2/64")
 	n.outside.Run("sh", "-c", `ip route add 10.244.1.0/24 via 192.168.9.1 && ip -6 route add fd00:244:0:1::/64 via fd00:9::1`)
 	n.host.Run("sh", "-c", `ip route add 10.244.2.0/24 via 192.168.9.2 && ip -6 route add fd00:244:0:2::/64 via fd00:9::2`)
-	n.write(n.dir.Lease(), leaseFile)
+	n.write(n.dir.Lease(), dualLease)
 	serve(t, n.host)
 	serve(t, n.outside)
 	for _, name := range names {
