@@ -28,7 +28,7 @@ func open(env *tool.Env) (tool.Step, error) {
 	skipped := func(p objects.Place, version, kind string) {
 		env.Log.Debug("skipped", "object", p.String(), "apiVersion", version, "kind", kind)
 	}
-	return &step{env: env, options: o, dir: env.RunDir, script: env.Stdout, objects: objects.Options{Skipped: skipped, Stdin: env.Stdin}}, nil
+	return &step{env: env, options: o, dir: env.RunDir, script: env.Stdout, objects: objects.Options{Skipped: skipped, Stdin: &replay{source: env.Stdin}}}, nil
 }
 
 // NoLock: a script changes nothing that is anybody's.
