@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/towpath/towpath/lib/exit"
@@ -59,13 +60,13 @@ func runCut(ctx context.Context, env *tool.Env) error {
 
 // cutMarks judges the flows of all local pods.
 func cutMarks(env *tool.Env, o options, table flows.Table) ([]nl.FlowMark, error) {
-	_, err := os.Stat(env.RunDir.Lease())
-	w, err := readWorld(o, env.RunDir, err == nil || env.IsSet("run-dir"), objectOptions(env))
+	_, err := os.Stat(env.RunDir.Lease()) // with --node it works beside other networks too
+	w, err := readWorld(o, env.RunDir, err == nil, objectOptions(env))
 	if err != nil {
 		return nil, err
 	}
 	w.cluster.Commit()
-	node, err := flowsNode(w.config)
+	node, err := flowsNode(subnetsOf(w.config), !w.config.PoliceNode)
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +78,8 @@ func cutMarks(env *tool.Env, o options, table flows.Table) ([]nl.FlowMark, error
 }
 
 // flowsNode is what a judgement depends on beside the model.
-func flowsNode(c render.Config) (flows.Node, error) {
-	n := flows.Node{EgressAllowed: !c.PoliceNode}
-	for _, f := range state.Families {
-		if c.Subnet.Has(f) {
-			n.Subnets = append(n.Subnets, c.Subnet.Of(f))
-		}
-	}
+func flowsNode(subnets []netip.Prefix, egressAllowed bool) (flows.Node, error) {
+	n := flows.Node{Subnets: subnets, EgressAllowed: egressAllowed}
 	conn, err := nl.Open()
 	if err != nil {
 		return n, err
@@ -94,6 +90,16 @@ func flowsNode(c render.Config) (flows.Node, error) {
 		n.Addrs = append(n.Addrs, a.Prefix.Addr())
 	}
 	return n, err
+}
+
+// subnetsOf are the pod subnets of the node that rules are rendered for.
+func subnetsOf(c render.Config) (out []netip.Prefix) {
+	for _, f := range state.Families {
+		if c.Subnet.Has(f) {
+			out = append(out, c.Subnet.Of(f))
+		}
+	}
+	return out
 }
 
 // cutting is the cutter of a watch: flows are listed on a goroutine of their own, which may take a while, and judged on
@@ -156,7 +162,7 @@ func (c *cutting) judge(ctx context.Context, cluster *model.Cluster, found []flo
 	if lease, err := state.Load[state.Lease](c.step.dir.Lease()); err == nil { // else the last one stays in force
 		c.config = withLease(c.step.options.render, &lease)
 	}
-	node, err := flowsNode(c.config)
+	node, err := flowsNode(subnetsOf(c.config), !c.config.PoliceNode)
 	if err != nil { // without them what a node sends to its pods would be cut
 		log.Warn("cannot list the node's addresses", "err", err)
 		return

@@ -22,4 +22,4 @@ func main() {
 }
 
 // verbs are those beside plan, apply, watch and down.
-var verbs = []tool.Verb{explainVerb, cutVerb}
+var verbs = []tool.Verb{explainVerb, diffVerb, matrixVerb, cutVerb}

@@ -1,0 +1,335 @@
+package explain
+
+import (
+	"encoding/binary"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/tools/policy-render/model"
+)
+
+// Matrix is who reaches whom. Its groups are pods, or addresses outside, to and from which the same is allowed.
+type Matrix struct {
+	port   *Port // nil: every port
+	groups []*class
+	cells  [][]int // numbers of answers, by group of the source and of the destination
+	// answers are the different contents of cells; each is what is allowed over both families.
+	answers []answer
+}
+
+type answer struct {
+	ports  [2]Ports
+	common [2]bool // families that both ends have
+}
+
+// NewMatrix asks about a port, or about all of them where it is nil.
+func NewMatrix(s *Setting, port *Port) *Matrix {
+	m := &Matrix{port: port}
+	r := newReach(s)
+	pods := s.subjects()
+	world := map[state.Family][]model.Range{} // of families that are used
+	for _, k := range pods {
+		for _, a := range s.Cluster.Addrs(k) {
+			world[state.FamilyOf(a)] = outsideWorld[state.FamilyOf(a)]
+		}
+	}
+	m.groups = classify([]*reach{r}, pods, world)
+	known := map[string]int{}
+	type key [2]struct {
+		ports  int
+		common bool
+	}
+	byKey := map[key]int{}
+	m.cells = make([][]int, len(m.groups))
+	for i, from := range m.groups {
+		m.cells[i] = make([]int, len(m.groups))
+		for j, to := range m.groups {
+			var k key
+			for f := range state.Families {
+				a, b := from.views[0], to.views[0]
+				k[f].ports, k[f].common = r.between(f, a, b), a.has[f] && b.has[f]
+			}
+			n, ok := byKey[k]
+			if !ok {
+				a := answer{common: [2]bool{k[0].common, k[1].common}}
+				for f := range state.Families {
+					a.ports[f] = r.all[k[f].ports]
+				}
+				n, m.answers = number(known, m.words(a)+fmt.Sprint(m.symbol(a)), m.answers, a)
+				byKey[k] = n
+			}
+			m.cells[i][j] = n
+		}
+	}
+	m.merge()
+	return m
+}
+
+// merge joins groups between which and to and from which the same is allowed.
+func (m *Matrix) merge() {
+	for {
+		known := map[string]int{}
+		into := make([]int, len(m.groups))
+		keep := []int{}
+		var key []byte
+		for i := range m.groups {
+			key = key[:0]
+			for j := range m.groups {
+				key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(m.cells[i][j])), uint64(m.cells[j][i]))
+			}
+			if len(m.groups[i].pods) == 0 {
+				key = append(key, 0)
+			}
+			n, ok := known[string(key)]
+			if !ok {
+				n = len(keep)
+				known[string(key)] = n
+				keep = append(keep, i)
+			}
+			into[i] = n
+		}
+		if len(keep) == len(m.groups) {
+			break
+		}
+		groups, cells := make([]*class, len(keep)), make([][]int, len(keep))
+		for n, i := range keep {
+			groups[n] = &class{}
+			for _, j := range keep {
+				cells[n] = append(cells[n], m.cells[i][j])
+			}
+		}
+		for i, c := range m.groups {
+			g := groups[into[i]]
+			g.pods, g.ranges = append(g.pods, c.pods...), append(g.ranges, c.ranges...)
+		}
+		m.groups, m.cells = groups, cells
+	}
+	m.sort()
+}
+
+// sort puts pods first, by name, and the outside last.
+func (m *Matrix) sort() {
+	order := make([]int, len(m.groups))
+	for i, g := range m.groups {
+		order[i] = i
+		slices.SortFunc(g.pods, compareKeys)
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		x, y := m.groups[a], m.groups[b]
+		switch {
+		case len(x.pods) > 0 && len(y.pods) > 0:
+			return compareKeys(x.pods[0], y.pods[0])
+		case len(x.pods)+len(y.pods) > 0:
+			return len(y.pods) - len(x.pods)
+		}
+		return x.ranges[0].From.Compare(y.ranges[0].From)
+	})
+	groups, cells := make([]*class, len(order)), make([][]int, len(order))
+	for n, i := range order {
+		groups[n] = m.groups[i]
+		for _, j := range order {
+			cells[n] = append(cells[n], m.cells[i][j])
+		}
+	}
+	m.groups, m.cells = groups, cells
+}
+
+// words is what a cell allows: allow, deny or, without a port, the ports.
+func (m *Matrix) words(a answer) string {
+	var out []string
+	for f, family := range state.Families {
+		if !a.common[f] {
+			continue
+		}
+		text := a.ports[f].String()
+		if m.port != nil {
+			text = verdict(a.ports[f].Has(m.port.Protocol, m.port.Number))
+		}
+		if f == 1 && a.common[0] {
+			if text == out[0] {
+				continue
+			}
+			out[0] += " (IPv4)"
+			text += " (" + map[state.Family]string{state.IPv6: "IPv6"}[family] + ")"
+		}
+		out = append(out, text)
+	}
+	if len(out) == 0 {
+		return "no common address family"
+	}
+	return strings.Join(out, ", ")
+}
+
+// symbol is a cell in one letter: + all of what was asked for, ~ a part of it, - nothing.
+func (m *Matrix) symbol(a answer) string {
+	all, none := true, true
+	for f := range state.Families {
+		if !a.common[f] {
+			continue
+		}
+		if m.port != nil {
+			has := a.ports[f].Has(m.port.Protocol, m.port.Number)
+			all, none = all && has, none && !has
+		} else {
+			all, none = all && a.ports[f].Every(), none && a.ports[f].Empty()
+		}
+	}
+	switch {
+	case none:
+		return "-"
+	case all:
+		return "+"
+	}
+	return "~"
+}
+
+// name of a group where it has only one member, or none. What most addresses outside belong to is "external".
+func (m *Matrix) name(g *class) string {
+	if len(g.pods) > 0 {
+		return g.pods[0].String()
+	}
+	weight := func(g *class) (v4, v6 float64) {
+		for _, r := range g.ranges {
+			if r.From.Is4() {
+				v4 += size(r)
+			} else {
+				v6 += size(r)
+			}
+		}
+		return v4, v6
+	}
+	v4, v6 := weight(g)
+	for _, o := range m.groups {
+		if a, b := weight(o); len(o.pods) == 0 && (a > v4 && v4 > 0 || b > v6 && v6 > 0) {
+			_, blocks := names([]*class{g})
+			return "external " + strings.Join(blocks, " and ")
+		}
+	}
+	families := map[bool]bool{}
+	for _, o := range m.groups {
+		for _, r := range o.ranges {
+			families[r.From.Is4()] = true
+		}
+	}
+	switch {
+	case len(families) < 2 || v4 > 0 && v6 > 0:
+		return "external"
+	case v4 > 0:
+		return "external IPv4"
+	}
+	return "external IPv6"
+}
+
+// title of group i: its name, or its number and size.
+func (m *Matrix) title(i int) string {
+	if g := m.groups[i]; len(g.pods) > 1 {
+		return fmt.Sprintf("group %d: %d pods", i+1, len(g.pods))
+	}
+	return m.name(m.groups[i])
+}
+
+func (m *Matrix) asked() string {
+	if m.port == nil {
+		return "every port"
+	}
+	return m.port.words()
+}
+
+// Text is the table for a terminal: a row for each group of sources.
+func (m *Matrix) Text(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	fmt.Fprintf(t, "%s: + allowed, ~ in part, - denied; rows are sources\n", m.asked())
+	for i := range m.groups {
+		fmt.Fprintf(t, "\t%d", i+1)
+	}
+	fmt.Fprintln(t)
+	for i := range m.groups {
+		fmt.Fprintf(t, "%d %s", i+1, strings.TrimPrefix(m.title(i), fmt.Sprintf("group %d: ", i+1)))
+		for j := range m.groups {
+			fmt.Fprintf(t, "\t%s", m.at(i, j))
+		}
+		fmt.Fprintln(t)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for i, g := range m.groups {
+		if len(g.pods) > 1 {
+			if _, err := fmt.Fprintf(w, "group %d: %s\n", i+1, podList(g.pods)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// at is the symbol of a cell. A group of one has nobody to reach within.
+func (m *Matrix) at(i, j int) string {
+	if i == j && (len(m.groups[i].pods) < 2) || len(m.groups[i].pods)+len(m.groups[j].pods) == 0 {
+		return " "
+	}
+	return m.symbol(m.answers[m.cells[i][j]])
+}
+
+func podList(pods []model.Key) string {
+	out := make([]string, len(pods))
+	for i, p := range pods {
+		out[i] = p.String()
+	}
+	return strings.Join(out, " ")
+}
+
+// CSV has a row and a column for every pod, not for groups. The cell of a pod and itself says self.
+func (m *Matrix) CSV(w io.Writer) error {
+	c := csv.NewWriter(w)
+	type end struct {
+		name  string
+		group int
+	}
+	var ends []end
+	for i, g := range m.groups {
+		for _, p := range g.pods {
+			ends = append(ends, end{p.String(), i})
+		}
+	}
+	slices.SortFunc(ends, func(a, b end) int { return strings.Compare(a.name, b.name) })
+	for i, g := range m.groups {
+		if len(g.pods) == 0 {
+			ends = append(ends, end{m.name(g), i})
+		}
+	}
+	words := make([]string, len(m.answers))
+	for i, a := range m.answers {
+		words[i] = m.words(a)
+	}
+	row := []string{"from"}
+	for _, e := range ends {
+		row = append(row, e.name)
+	}
+	if err := c.Write(row); err != nil {
+		return err
+	}
+	for i, from := range ends {
+		row = append(row[:0], from.name)
+		for j, to := range ends {
+			switch {
+			case i == j && len(m.groups[from.group].pods) > 0:
+				row = append(row, "self")
+			case len(m.groups[from.group].pods)+len(m.groups[to.group].pods) == 0:
+				row = append(row, "")
+			default:
+				row = append(row, words[m.cells[from.group][to.group]])
+			}
+		}
+		if err := c.Write(row); err != nil {
+			return err
+		}
+	}
+	c.Flush()
+	return c.Error()
+}
