@@ -3,12 +3,15 @@ package objects
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/towpath/towpath/lib/watch"
 	"github.com/towpath/towpath/tools/policy-render/model"
 )
 
@@ -84,6 +87,42 @@ func BenchmarkRead(b *testing.B) {
 			runtime.ReadMemStats(&after)
 			runtime.KeepAlive(cl)
 			b.ReportMetric(float64(int64(after.HeapAlloc)-int64(before.HeapAlloc)), "heap-after-load-B")
+		})
+	}
+}
+
+// BenchmarkReread changes one pod of a file of many, as an editor of the file or kubectl would.
+func BenchmarkReread(b *testing.B) {
+	multi, list, asJSON := manyPods(10_000)
+	for _, c := range []struct {
+		name string
+		data []byte
+	}{{"documents", multi}, {"list", list}, {"json", asJSON}} {
+		b.Run(c.name+"/pods=10000", func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "pods.yaml")
+			other := bytes.Replace(c.data, []byte("app: web-77\n"), []byte("app: web-88\n"), 1)
+			if c.name == "json" {
+				other = bytes.Replace(c.data, []byte(`"app":"web-77"`), []byte(`"app":"web-88"`), 1)
+			}
+			versions := [][]byte{c.data, other}
+			t := newTracker(path, Options{})
+			n := 0
+			change := func() int {
+				if err := os.WriteFile(path, versions[n%2], 0o644); err != nil {
+					b.Fatal(err)
+				}
+				n++
+				return len(t.update(watch.Change{Paths: map[string]struct{}{path: {}}}))
+			}
+			if got := change(); got != 10_002 { // and status, and synced
+				b.Fatal(got)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if got := change(); got != 1 {
+					b.Fatal(got)
+				}
+			}
 		})
 	}
 }

@@ -16,23 +16,33 @@ import (
 
 // found is an object of an input: parsed, or known from the last time by the digest of its text.
 type found struct {
-	id     ID
+	entry  *entry // from the last time
 	digest uint64
 	place  Place
-	object *Object
+	object *Object // nil for what was skipped
 }
 
-// known says which object a text was, so that it need not be parsed again. A Kind of 0 was skipped.
-type known func(digest uint64) (ID, bool)
+// entry is what is remembered of an object, so that its text need not be parsed again: a Kind of 0 was skipped.
+type entry struct {
+	id     ID
+	digest uint64
+	file   *file
+	seen   uint64 // the reading that it was found by
+}
+
+// known are entries by the digest of their text.
+type known map[uint64]*entry
 
 var seed = maphash.MakeSeed()
 
 func (p *piece) digest() uint64 {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	fmt.Fprintf(&h, "%t %t %d %s\n", p.json, p.item, p.column, p.list)
-	_, _ = h.Write(p.text)
-	return h.Sum64()
+	form := uint64(p.column)<<2 | 1
+	if p.json {
+		form = 2
+	} else if p.item {
+		form = uint64(p.column)<<2 | 3
+	}
+	return maphash.Bytes(seed, p.text) + form*0x9e3779b97f4a7c15 + uint64(len(p.list))
 }
 
 // reader is one pass over an input.
@@ -57,6 +67,9 @@ func parse(file string, data []byte, o Options, k known) ([]found, error) {
 func (r *reader) document(doc []byte, at Place) error {
 	if isJSON(doc) {
 		s := &scanner{data: doc}
+		if err := r.value(piece{place: at, text: doc, json: true}); !errors.Is(err, errMore) {
+			return err
+		}
 		for s.peek() != 0 {
 			text, err := s.value()
 			if err != nil {
@@ -113,11 +126,9 @@ func (r *reader) whole(doc []byte, at Place) error {
 // value takes one piece: an object, or a list of them in JSON.
 func (r *reader) value(p piece) error {
 	digest := p.digest()
-	if r.known != nil {
-		if id, ok := r.known(digest); ok {
-			r.out = append(r.out, found{id: id, digest: digest, place: p.place})
-			return nil
-		}
+	if e, ok := r.known[digest]; ok {
+		r.out = append(r.out, found{entry: e, digest: digest, place: p.place})
+		return nil
 	}
 	before := len(r.out)
 	o, err := r.decode(p)
@@ -127,12 +138,10 @@ func (r *reader) value(p piece) error {
 	if o == nil && len(r.out) > before { // a list: its items are there
 		return nil
 	}
-	f := found{digest: digest, place: p.place, object: o}
 	if o != nil {
 		o.Place = p.place
-		f.id = o.ID()
 	}
-	r.out = append(r.out, f)
+	r.out = append(r.out, found{digest: digest, place: p.place, object: o})
 	return nil
 }
 
@@ -208,7 +217,7 @@ func (r *reader) decodeJSON(p piece) (*Object, error) {
 		return nil, bad(p.place, fmt.Errorf("read JSON: %w", err))
 	}
 	if s.peek() != 0 {
-		return nil, bad(p.place, errors.New("read JSON: something stands behind the object"))
+		return nil, bad(p.place, errMore)
 	}
 	if strings.HasSuffix(kind, "List") {
 		return nil, r.items(p, kind, items)
@@ -263,6 +272,8 @@ func (r *reader) skip(p piece, apiVersion, kind string) {
 		r.Skipped(p.place, apiVersion, kind)
 	}
 }
+
+var errMore = errors.New("read JSON: something stands behind the object")
 
 const oneObject = "every document is one object with apiVersion and kind, or a list of them"
 

@@ -15,8 +15,19 @@ type scanner struct {
 
 var errCutOff = errors.New("the JSON text ends too early")
 
+// class sorts the characters that structure JSON from the others.
+var class = func() (out [256]struct{ space, structure bool }) {
+	for _, c := range " \t\r\n" {
+		out[c].space = true
+	}
+	for _, c := range `"{}[]` {
+		out[c].structure = true
+	}
+	return out
+}()
+
 func (s *scanner) space() {
-	for s.at < len(s.data) && bytes.IndexByte([]byte(" \t\r\n"), s.data[s.at]) >= 0 {
+	for s.at < len(s.data) && class[s.data[s.at]].space {
 		s.at++
 	}
 }
@@ -66,7 +77,9 @@ func (s *scanner) value() ([]byte, error) {
 			s.at++
 		default:
 			if depth > 0 {
-				s.at++
+				for s.at < len(s.data) && !class[s.data[s.at]].structure {
+					s.at++
+				}
 				continue
 			}
 			for s.at < len(s.data) && bytes.IndexByte([]byte(" \t\r\n,]}"), s.data[s.at]) < 0 {
@@ -84,19 +97,17 @@ func (s *scanner) value() ([]byte, error) {
 }
 
 func (s *scanner) skipString() error {
-	for s.at++; ; s.at++ {
-		i := bytes.IndexAny(s.data[s.at:], `"\`)
-		if i < 0 {
-			return errCutOff
-		}
-		if s.at += i; s.data[s.at] == '"' {
+	for s.at++; s.at < len(s.data); s.at++ {
+		switch s.data[s.at] {
+		case '"':
 			s.at++
 			return nil
-		}
-		if s.at++; s.at >= len(s.data) {
-			return errCutOff
+		case '\\':
+			s.at++
 		}
 	}
+	s.at = len(s.data)
+	return errCutOff
 }
 
 // object calls f for each field; the key is the text between the quotes.

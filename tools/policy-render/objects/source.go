@@ -40,7 +40,7 @@ func (f *Files) Watch(ctx context.Context) (<-chan []Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tracker{path: f.Path, opts: f.Options, files: map[string]*file{}, owner: map[ID]string{}}
+	t := newTracker(f.Path, f.Options)
 	out := make(chan []Event)
 	go func() {
 		change := watch.Change{All: true}
@@ -64,9 +64,10 @@ func (f *Files) Watch(ctx context.Context) (<-chan []Event, error) {
 
 // file is what is known of one file.
 type file struct {
+	name     string
 	identity identity
-	digests  map[uint64]ID // of the texts of its objects at the last good reading
-	objects  map[ID]uint64
+	digests  known // what it held at the last good reading
+	objects  int
 	fault    error
 }
 
@@ -79,14 +80,19 @@ type identity struct {
 
 // tracker turns hints into events.
 type tracker struct {
-	path    string
-	opts    Options
-	files   map[string]*file
-	owner   map[ID]string // the file that an object is from
-	fault   error         // of the directory
-	told    string        // faults as told last
-	started bool
-	synced  bool
+	path   string
+	opts   Options
+	files  map[string]*file
+	byID   map[ID]*entry
+	fault  error  // of the directory
+	told   string // faults as told last
+	synced bool
+	// readings numbers the readings of files.
+	readings uint64
+}
+
+func newTracker(path string, o Options) *tracker {
+	return &tracker{path: path, opts: o, files: map[string]*file{}, byID: map[ID]*entry{}}
 }
 
 // update reads again what changed.
@@ -135,9 +141,11 @@ func (t *tracker) read(c watch.Change, there []string) []Event {
 	var gone, batch []Event
 	for name, f := range t.files {
 		if !slices.Contains(there, name) {
-			for id := range f.objects {
-				delete(t.owner, id)
-				gone = append(gone, Event{ID: id, Deleted: true})
+			for _, e := range f.digests {
+				if e.id.Kind != 0 {
+					delete(t.byID, e.id)
+					gone = append(gone, Event{ID: e.id, Deleted: true})
+				}
 			}
 			delete(t.files, name)
 		}
@@ -147,7 +155,7 @@ func (t *tracker) read(c watch.Change, there []string) []Event {
 		for _, name := range there {
 			f := t.files[name]
 			if f == nil {
-				f = &file{}
+				f = &file{name: name, digests: known{}}
 				t.files[name] = f
 			} else if f.fault == nil && !t.changed(c, name, f) {
 				continue
@@ -196,46 +204,86 @@ func (t *tracker) readFile(name string, f *file) []Event {
 		f.fault = err
 		return nil
 	}
-	if len(data) == 0 && len(f.objects) > 0 {
+	if len(data) == 0 && f.objects > 0 {
 		f.fault = exit.WithHint(exit.Errorf(exit.BadInput, "read %q: empty, what it held stays in force", name), "remove the file to take its objects away")
 		return nil
 	}
-	got, err := parse(name, data, t.opts, func(d uint64) (ID, bool) { id, ok := f.digests[d]; return id, ok })
+	got, err := parse(name, data, t.opts, f.digests)
 	if err != nil {
 		f.fault = err
 		return nil
 	}
-	digests, objects := make(map[uint64]ID, len(got)), make(map[ID]uint64, len(got))
-	places := map[ID]Place{}
-	var events []Event
-	for _, o := range got {
-		digests[o.digest] = o.id
-		if o.id.Kind == 0 {
+	return t.adopt(name, f, got)
+}
+
+// adopt compares what was read with what the file held, and takes it over unless an object is there twice.
+func (t *tracker) adopt(name string, f *file, got []found) []Event {
+	t.readings++
+	fresh := map[ID]*entry{}
+	for i := range got {
+		o := &got[i]
+		if o.entry == nil {
+			o.entry = &entry{digest: o.digest, file: f}
+			if o.object != nil {
+				o.entry.id = o.object.ID()
+				if have := t.byID[o.entry.id]; have != nil && have.file == f {
+					o.entry = have // take gives it its new digest
+				} else if fresh[o.entry.id] != nil {
+					o.entry = fresh[o.entry.id]
+				}
+				fresh[o.entry.id] = o.entry
+			}
+		}
+		e := o.entry
+		if e.id.Kind == 0 {
 			continue
 		}
-		if other, ok := t.owner[o.id]; ok && other != name {
-			f.fault = &doubled{exit.WithHint(exit.Errorf(exit.BadInput, "read %s: %s is also in %q", o.place, o.id, other), "remove one of the two")}
+		if other := t.byID[e.id]; other != nil && other.file != f {
+			f.fault = &doubled{exit.WithHint(exit.Errorf(exit.BadInput, "read %s: %s is also in %q", o.place, e.id, other.file.name), "remove one of the two")}
 			return nil
 		}
-		if _, ok := objects[o.id]; ok {
-			f.fault = twice(o.id, places[o.id], o.place)
+		if e.seen == t.readings {
+			first := slices.IndexFunc(got, func(p found) bool { return p.entry != nil && p.entry.id == e.id })
+			f.fault = twice(e.id, got[first].place, o.place)
 			return nil
 		}
-		objects[o.id], places[o.id] = o.digest, o.place
-		if old, ok := f.objects[o.id]; o.object != nil && (!ok || old != o.digest) {
-			events = append(events, Event{ID: o.id, Object: o.object})
+		e.seen = t.readings
+	}
+	return t.take(f, got)
+}
+
+// take makes what was read what the file holds.
+func (t *tracker) take(f *file, got []found) []Event {
+	var events []Event
+	objects := 0
+	for i := range got {
+		o := &got[i]
+		e := o.entry
+		if e.id.Kind != 0 {
+			objects++
+		}
+		if o.object != nil {
+			delete(f.digests, e.digest)
+			e.digest = o.digest
+			t.byID[e.id] = e
+			events = append(events, Event{ID: e.id, Object: o.object})
+		}
+		e.seen = t.readings
+		f.digests[o.digest] = e
+	}
+	if len(f.digests) > objects {
+		for digest, e := range f.digests {
+			if e.seen == t.readings {
+				continue
+			}
+			delete(f.digests, digest)
+			if e.id.Kind != 0 {
+				delete(t.byID, e.id)
+				events = append(events, Event{ID: e.id, Deleted: true})
+			}
 		}
 	}
-	for id := range f.objects {
-		if _, ok := objects[id]; !ok {
-			delete(t.owner, id)
-			events = append(events, Event{ID: id, Deleted: true})
-		}
-	}
-	for id := range objects {
-		t.owner[id] = name
-	}
-	f.digests, f.objects, f.fault = digests, objects, nil
+	f.objects, f.fault = objects, nil
 	return events
 }
 

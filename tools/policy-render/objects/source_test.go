@@ -115,6 +115,10 @@ func TestDirectory(t *testing.T) {
 	if !strings.Contains(f.faults[0].Error(), "a.yaml") || !strings.Contains(f.faults[0].Error(), "document 2") {
 		t.Errorf("fault %v", f.faults[0])
 	}
+	f.write("a.yaml", onePod("n", "1")+onePod("n", "2"))
+	f.until("new object twice in a file", "Pod dev/x=1 Pod dev/y=2", 1)
+	f.write("a.yaml", onePod("x", "1")+onePod("x", "2"))
+	f.until("object twice in a file", "Pod dev/x=1 Pod dev/y=2", 1)
 	f.write("b.yaml", onePod("z", "1"))
 	f.until("another file beside it", "Pod dev/x=1 Pod dev/y=2 Pod dev/z=1", 1)
 	f.write("a.yaml", onePod("x", "3"))
@@ -129,7 +133,7 @@ func TestDirectory(t *testing.T) {
 	f.until("first of them gone", "Pod dev/x=9 Pod dev/z=1", 0)
 	f.write("a.yaml", onePod("z", "7"))
 	f.until("object twice again", "Pod dev/x=9 Pod dev/z=1", 1)
-	f.write("b.yaml", "# moved\n")
+	f.write("b.yaml", "kind: Service\n---\nkind: Service\n")
 	f.until("object moved to an earlier file", "Pod dev/x=9 Pod dev/z=7", 0)
 	os.Rename(dir, dir+".old")
 	f.until("directory gone", "Pod dev/x=9 Pod dev/z=7", 1)

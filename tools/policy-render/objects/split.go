@@ -20,26 +20,36 @@ type piece struct {
 func documents(data []byte) [][]byte {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	var out [][]byte
-	start := 0
-	add := func(end int) {
-		if d := data[start:end]; !blank(d) {
+	add := func(d []byte) {
+		if !blank(d) {
 			out = append(out, d)
 		}
 	}
-	for at := 0; at < len(data); {
-		end := at + lineLength(data[at:])
-		line := data[at:end]
-		if isMarker(line, "---") {
-			add(at)
+	start, at, dots := 0, 0, -1 // at is the begin of a line
+	for {
+		switch line := data[at:]; {
+		case isMarker(line, "---"):
+			add(data[start:at])
 			start = at + 3
-		} else if isMarker(line, "...") {
-			add(at)
-			start = end
+		case isMarker(line, "..."):
+			add(data[start:at])
+			start = at + lineLength(line)
 		}
-		at = end
+		if dots < at {
+			dots = at + index(data[at:], "\n...")
+		}
+		if at = min(at+index(data[at:], "\n---"), dots) + 1; at >= len(data) {
+			add(data[start:])
+			return out
+		}
 	}
-	add(len(data))
-	return out
+}
+
+func index(data []byte, s string) int {
+	if i := bytes.Index(data, []byte(s)); i >= 0 {
+		return i
+	}
+	return len(data)
 }
 
 func lineLength(data []byte) int {
@@ -49,8 +59,8 @@ func lineLength(data []byte) int {
 	return len(data)
 }
 
-func isMarker(line []byte, marker string) bool {
-	rest, ok := bytes.CutPrefix(line, []byte(marker))
+func isMarker(text []byte, marker string) bool {
+	rest, ok := bytes.CutPrefix(text, []byte(marker))
 	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n"), rest[0]) >= 0)
 }
 
@@ -87,6 +97,10 @@ func splitItems(doc []byte) (items [][]byte, column int, rest []byte, ok bool) {
 	for at < len(doc) {
 		end := at + lineLength(doc[at:])
 		line := doc[at:end]
+		if column >= 0 && len(line) > column && line[column] == ' ' && len(bytes.TrimLeft(line[:column], " ")) == 0 {
+			at = end // further in than the dashes
+			continue
+		}
 		indent := len(line) - len(bytes.TrimLeft(line, " "))
 		text := bytes.TrimRight(line[indent:], " \r\n")
 		switch {
