@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +20,23 @@ type NFTBatch struct {
 // Begin starts a message: one of NFT_MSG_*, with netlink flags beside NLM_F_REQUEST, about an object of a family.
 func (b *NFTBatch) Begin(kind int, flags uint16, family string) {
 	b.finish()
+	if len(b.kinds) == 0 {
+		b.frame(unix.NFNL_MSG_BATCH_BEGIN)
+	}
 	b.b, b.start = begin(b.b, uint16(unix.NFNL_SUBSYS_NFTABLES<<8|kind), flags, 0)
 	b.b = append(b.b, nftFamilies[family], unix.NFNETLINK_V0, 0, 0)
 	b.kinds = append(b.kinds, uint16(kind))
+}
+
+// Grow makes room for so many bytes.
+func (b *NFTBatch) Grow(n int) { b.b = slices.Grow(b.b, n) }
+
+// frame adds the message that begins or ends a transaction.
+func (b *NFTBatch) frame(kind uint16) {
+	var start int
+	b.b, start = begin(b.b, kind, 0, 0)
+	b.b = append(b.b, unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES)
+	finish(b.b, start)
 }
 
 // Text adds an attribute that is a string.
@@ -117,36 +132,26 @@ func (c *NFTConn) Close() error { return unix.Close(c.fd) }
 // Port is what NFTChange.Port is of transactions that are committed here.
 func (c *NFTConn) Port() uint32 { return c.port }
 
-// Commit gives the batch to the kernel, which takes all of it or nothing (*NFTRefused).
+// Commit gives the batch to the kernel, which takes all of it or nothing (*NFTRefused). It is of no use afterwards.
 func (c *NFTConn) Commit(b *NFTBatch) error {
-	b.finish()
-	c.seq++
-	first := c.seq + 1
-	out := make([]byte, 0, len(b.b)+64)
-	frame := func(kind uint16) {
-		var start int
-		out, start = begin(out, kind, 0, c.seq)
-		out = append(out, unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES)
-		finish(out, start)
-	}
-	frame(unix.NFNL_MSG_BATCH_BEGIN)
-	out = append(out, b.b...)
-	last := 0
-	for at := 20; at < len(out); at += align(int(binary.NativeEndian.Uint32(out[at:]))) {
-		c.seq++
-		binary.NativeEndian.PutUint32(out[at+8:], c.seq)
-		last = at
-	}
-	if last == 0 {
+	if len(b.kinds) == 0 {
 		return nil
 	}
+	b.finish()
 	// Errors come for each message, an acknowledgement for the last alone: it says that all was taken.
-	binary.NativeEndian.PutUint16(out[last+6:], binary.NativeEndian.Uint16(out[last+6:])|unix.NLM_F_ACK)
-	frame(unix.NFNL_MSG_BATCH_END)
-	if n := len(out); n > 1<<17 { // a message is copied into one buffer of the kernel
+	flags := b.b[b.start+6:]
+	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)
+	c.seq++ // of the message that begins the transaction
+	first := c.seq + 1
+	for at, seq := 0, c.seq; at < len(b.b); at += align(int(binary.NativeEndian.Uint32(b.b[at:]))) {
+		binary.NativeEndian.PutUint32(b.b[at+8:], seq)
+		c.seq, seq = seq, seq+1
+	}
+	b.frame(unix.NFNL_MSG_BATCH_END)
+	if n := len(b.b); n > 1<<17 { // a transaction is copied into one buffer of the kernel
 		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, n+n/2)
 	}
-	if err := unix.Sendto(c.fd, out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(c.fd, b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return kernelError("write nftables", &NFTRefused{-1, err})
 	}
 	var failed *NFTRefused

@@ -85,10 +85,8 @@ func watched(t testing.TB, n *nstest.Namespace, dir state.Dir, more ...string) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil && !t.Failed() {
-			t.Errorf("watch: %v\n%s", err, log.String())
-		} else if t.Failed() {
+		stop(t, cmd)
+		if t.Failed() {
 			t.Log(log.String())
 		}
 	})
@@ -105,7 +103,19 @@ func watched(t testing.TB, n *nstest.Namespace, dir state.Dir, more ...string) *
 	return cmd
 }
 
-// record follows policy.loaded.json and returns when it holds a generation.
+// stop ends policy-load, if that has not been done.
+func stop(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	if cmd.ProcessState != nil {
+		return
+	}
+	cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("watch: %v", err)
+	}
+}
+
+// follower follows policy.loaded.json and returns when it holds a generation.
 type follower struct {
 	dir   state.Dir
 	files <-chan watch.Change

@@ -37,7 +37,10 @@ var grammar = map[string][]string{
 		"fib daddr type local accept", "fib saddr type unicast accept", "fib daddr type multicast accept",
 		"iifname \"lo\" accept", "iifname \"cni0\" ip saddr != @a4 goto other", "oifname != \"eth0\" accept", "iifname cni0 accept", "iifname @ifs accept", "iifname != @ifs drop",
 		"limit rate 10/second burst 20 packets log prefix \"towpath E ge-x \" group 100 snaplen 64", "limit rate 3/minute accept", "limit rate over 100/hour burst 7 packets drop",
-		"log prefix \"x y\" group 5", "log group 7 snaplen 100", "udp dport 8472 counter drop", "ip saddr 10.244.1.0/24 iifname != \"lo\" goto other", "udp dport 8472 jump other", "ip daddr 10.244.1.0/24 fib daddr type != local goto other",
+		"log prefix \"x y\" group 5", "log group 7 snaplen 100", "ct state vmap { established : goto other, related : accept, untracked : goto other, invalid : drop }", "ct state { established, related } accept",
+		"ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept", "ip6 daddr ff02::/16 icmpv6 type { mld-listener-query, mld2-listener-report } accept",
+		"ip saddr { 10.0.0.1, 10.0.0.2 } accept", "tcp dport != { 80, 443 } accept", "ip saddr vmap { 10.0.0.1 : accept, 10.0.0.2 : jump other }",
+		"udp dport 8472 counter drop", "ip saddr 10.244.1.0/24 iifname != \"lo\" goto other", "udp dport 8472 jump other", "ip daddr 10.244.1.0/24 fib daddr type != local goto other",
 		"ip saddr 10.0.0.0/8 ip daddr != 10.0.0.0/8 goto other", "iifname @ifs goto other", "ct mark & 0x00080000 == 0x00000000 accept", "meta nfproto ipv6 iifname != @ifs accept",
 		"ip daddr 10.0.0.1 udp dport 8472 limit rate 1/second log prefix \"a\" group 1 counter drop comment \"vxlan\"",
 	},
@@ -46,7 +49,8 @@ var grammar = map[string][]string{
 		"ether type ip accept", "ether type arp drop", "ether type ip6 ip6 saddr fe80::/10 accept", "ether type != ip drop", "ether saddr 02:00:00:00:00:01 accept", "ether daddr != 02:00:00:00:00:01 drop",
 		"arp operation request accept", "arp saddr ip 10.0.0.1 accept", "arp daddr ip 10.0.0.1 accept", "arp saddr ether 02:00:00:00:00:01 drop", "arp daddr ether 02:00:00:00:00:01 drop",
 		"ip saddr 10.0.0.1 accept", "ip6 saddr ::1 accept", "meta protocol ip accept", "meta protocol arp accept", "meta protocol ip6 drop", "ip saddr @a4 udp dport 67 accept", "iifname . ether saddr @mac accept",
-		"ip6 saddr :: icmpv6 type nd-neighbor-solicit accept", "meta l4proto ipv6-icmp ip6 saddr fe80::/64 accept", "ether type ip6 icmpv6 type 135 accept", "ip protocol udp udp dport 67 accept", "iifname . ip saddr @ip4 accept", "icmpv6 type nd-redirect drop", "icmp type echo-request accept",
+		"ip6 saddr :: icmpv6 type nd-neighbor-solicit accept", "meta l4proto ipv6-icmp ip6 saddr fe80::/64 accept", "ether type ip6 icmpv6 type 135 accept", "ip protocol udp udp dport 67 accept", "iifname . ip saddr @ip4 accept", "ether type ip6 icmpv6 type { nd-router-advert, nd-neighbor-advert, nd-redirect } iifname @ifs goto other",
+		"icmpv6 type nd-neighbor-advert iifname . ether saddr . ip6 saddr @port6 iifname . ether saddr . @th,64,128 @target6 accept", "icmpv6 type nd-redirect drop", "icmp type echo-request accept",
 		"ether type ip iifname . ether saddr . ip saddr @port4 accept", "ether type ip6 iifname . ether saddr . ip6 saddr @port6 accept", "iifname . ether saddr != @mac goto other",
 		"ether type arp iifname . arp saddr ether . arp saddr ip @port4 accept", "ether type arp arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether @mac accept",
 	},
@@ -61,7 +65,7 @@ var grammarSets = []string{
 	"set port4 type ifname . ether_addr . ipv4_addr|\"veth1\" . 02:00:00:00:00:01 . 10.0.0.1", "set port6 type ifname . ether_addr . ipv6_addr|\"veth1\" . 02:00:00:00:00:01 . fd00::1",
 	"set mac type ifname . ether_addr|\"veth1\" . 02:00:00:00:00:01", "set ip4 type ifname . ipv4_addr|\"veth1\" . 10.0.0.1",
 	"set cidr4 type ipv4_addr;flags interval;comment \"block\"|0.0.0.0-9.255.255.255|10.0.0.0/16|10.2.0.5|250.0.0.0-255.255.255.255", "set cidr6 type ipv6_addr;flags interval|2001:db8::/32|fe00::/7",
-	"set mixed type ipv4_addr . inet_proto . inet_service;flags interval|10.0.0.0/24 . tcp . 80-90|10.0.1.0-10.0.1.7 . udp . 53", "set lone type ether_addr|02:00:00:00:00:01",
+	"set mixed type ipv4_addr . inet_proto . inet_service;flags interval|10.0.0.0/24 . tcp . 80-90|10.0.1.0-10.0.1.7 . udp . 53", "set target6 typeof iifname . ether saddr . @th,64,128|\"veth1\" . 02:00:00:00:00:01 . 0xfd000000000000000000000000000001", "set lone type ether_addr|02:00:00:00:00:01",
 }
 
 // grammarObjects is a ruleset of one family with all of that; the chains go one by one.
@@ -73,6 +77,9 @@ func grammarObjects(family string) []*ruleset.Object {
 		name, head, _ := strings.Cut(rest, " ")
 		objects = append(objects, &ruleset.Object{ID: ruleset.ID{Family: family, Kind: ruleset.Kind(kind), Name: name}, Head: strings.Split(head, ";"), Lines: slices.Sorted(slices.Values(parts[1:]))})
 	}
+	objects = append(objects,
+		&ruleset.Object{ID: ruleset.ID{Family: family, Kind: ruleset.Chain, Name: "base"}, Head: []string{"type filter hook forward priority filter; policy accept;"}, Lines: []string{"jump other"}},
+		&ruleset.Object{ID: ruleset.ID{Family: family, Kind: ruleset.Chain, Name: "base2"}, Head: []string{"type filter hook prerouting priority -300; policy drop;", `comment "b"`}})
 	for i, line := range grammar[family] {
 		objects = append(objects, &ruleset.Object{ID: ruleset.ID{Family: family, Kind: ruleset.Chain, Name: fmt.Sprintf("c%03d", i)}, Lines: []string{line}})
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -42,7 +43,16 @@ var datatypes = map[string]*datatype{
 		"echo-reply": 129, "mld-listener-query": 130, "mld-listener-report": 131, "mld-listener-done": 132,
 		"nd-router-solicit": 133, "nd-router-advert": 134, "nd-neighbor-solicit": 135, "nd-neighbor-advert": 136, "nd-redirect": 137, "mld2-listener-report": 143,
 	}, 1)},
-	"ifname": {41, 16, hostOrder, interfaceName},
+	"ct_state": {26, 4, hostOrder, func(s string) ([]byte, error) {
+		bit, ok := stateBits[s]
+		if !ok {
+			return nil, fmt.Errorf("%q is no state", s)
+		}
+		return binary.NativeEndian.AppendUint32(nil, bit), nil
+	}},
+	"ifname":  {41, 16, hostOrder, interfaceName},
+	"integer": {4, 16, bigEndian, hexadecimal}, // of 128 bits, as raw payload is
+	"hops":    {4, 1, bigEndian, named(nil, 1)},
 	// These are in no set: what nft calls them does not matter.
 	"nfproto": {0, 1, hostOrder, named(map[string]uint64{"ipv4": unix.NFPROTO_IPV4, "ipv6": unix.NFPROTO_IPV6}, 1)},
 	"fib_type": {0, 4, hostOrder, func(s string) ([]byte, error) {
@@ -73,6 +83,15 @@ func named(names map[string]uint64, size int) func(string) ([]byte, error) {
 		}
 		return binary.BigEndian.AppendUint64(nil, n)[8-size:], nil
 	}
+}
+
+func hexadecimal(s string) ([]byte, error) {
+	digits, ok := strings.CutPrefix(s, "0x")
+	b, err := hex.DecodeString(digits)
+	if !ok || err != nil || len(b) != 16 {
+		return nil, fmt.Errorf("%q is not 0x and 32 digits", s)
+	}
+	return b, nil
 }
 
 func hostNumber(s string) ([]byte, error) {

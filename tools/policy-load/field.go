@@ -52,7 +52,7 @@ var fields = map[string]*field{
 	"ct mark":      {kind: datatypes["mark"], load: func(r uint32) expr.Any { return &expr.Ct{Key: expr.CtKeyMARK, Register: r} }},
 	"ct direction": {kind: datatypes["ct_dir"], load: func(r uint32) expr.Any { return &expr.Ct{Key: expr.CtKeyDIRECTION, Register: r} }},
 	"ct state": {
-		kind: datatypes["mark"], bits: stateBits,
+		kind: datatypes["ct_state"], bits: stateBits,
 		load: func(r uint32) expr.Any { return &expr.Ct{Key: expr.CtKeySTATE, Register: r} },
 	},
 	"fib daddr type": {kind: datatypes["fib_type"], load: func(r uint32) expr.Any {
@@ -66,6 +66,9 @@ var fields = map[string]*field{
 	"ip saddr":   payload(network, 12, "ipv4_addr", "ip", 0), "ip daddr": payload(network, 16, "ipv4_addr", "ip", 0),
 	"ip protocol": payload(network, 9, "inet_proto", "ip", 0),
 	"ip6 saddr":   payload(network, 8, "ipv6_addr", "ip6", 0), "ip6 daddr": payload(network, 24, "ipv6_addr", "ip6", 0),
+	"ip6 hoplimit": payload(network, 7, "hops", "ip6", 0),
+	// The target of a neighbour advertisement, for which nft 1.0.6 has no name.
+	"@th,64,128":    payload(transport, 8, "integer", "", 0),
 	"arp operation": payload(network, 6, "arp_op", "arp", 0), "arp saddr ether": payload(network, 8, "ether_addr", "arp", 0),
 	"arp saddr ip": payload(network, 14, "ipv4_addr", "arp", 0), "arp daddr ether": payload(network, 18, "ether_addr", "arp", 0),
 	"arp daddr ip": payload(network, 24, "ipv4_addr", "arp", 0),

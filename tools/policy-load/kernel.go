@@ -145,11 +145,11 @@ func (k *kernel) replace(ctx context.Context, p *policy) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		pid, err := replace(ctx, p)
+		port, err := k.put(ctx, p)
 		if err != nil {
 			return 0, err
 		}
-		generation, _, err := k.own(ctx, uint32(pid))
+		generation, _, err := k.own(ctx, port)
 		if err != nil && ctx.Err() != nil {
 			return 0, err
 		}
@@ -166,6 +166,20 @@ func (k *kernel) replace(ctx context.Context, p *policy) (uint32, error) {
 	}
 	return 0, exit.WithHint(exit.Errorf(exit.TryAgain, "other programs change nftables all the time, and the kernel drops notices of it"),
 		"nft monitor shows which")
+}
+
+// put gives the whole ruleset to the kernel: by netlink, which takes a tenth of nft's memory, or, where that cannot be
+// done or is refused, by nft, whose errors name the line.
+func (k *kernel) put(ctx context.Context, p *policy) (port uint32, err error) {
+	b, err := compileAll(p)
+	if err == nil {
+		if err = k.conn.Commit(&b.NFTBatch); err == nil {
+			return k.conn.Port(), nil
+		}
+	}
+	k.log.Debug("slow", "reason", err.Error())
+	pid, err := replace(ctx, p)
+	return uint32(pid), err
 }
 
 func deleteTable(family string) plan.Op {

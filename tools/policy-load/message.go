@@ -1,9 +1,8 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -46,7 +45,6 @@ type batch struct {
 	nl.NFTBatch
 	changes []int // by message, the first change that it holds
 	sets    uint32
-	last    change // what the message that is open holds elements of
 	types   map[*object]settype
 }
 
@@ -74,6 +72,58 @@ func compile(changes []change) (*batch, error) {
 		i += n
 	}
 	return b, nil
+}
+
+// compileAll makes a batch that puts a ruleset in the place of whatever the tables hold. The objects' parts are added in
+// the order of diff, without a list of all changes: that would be as large as the ruleset.
+func compileAll(p *policy) (*batch, error) {
+	b := &batch{types: map[*object]settype{}}
+	size := 0
+	for _, o := range p.objects {
+		size += 2 * len(o.text)
+	}
+	b.Grow(size)
+	for _, family := range ruleset.Families {
+		b.table(unix.NFT_MSG_NEWTABLE, family)
+		b.table(unix.NFT_MSG_DELTABLE, family)
+		b.table(unix.NFT_MSG_NEWTABLE, family)
+	}
+	var part []change
+	fill := func(verb verb, kind ruleset.Kind) error {
+		for _, o := range p.objects {
+			if o.Kind != kind {
+				continue
+			}
+			part = part[:0]
+			number := o.first
+			for line := range o.lines() {
+				part = append(part, change{verb: verb, object: o, line: line, number: number})
+				number++
+			}
+			for i := 0; i < len(part); {
+				n, err := b.add(part[i:])
+				if err != nil {
+					return &outside{part[i], err}
+				}
+				i += n
+			}
+		}
+		return nil
+	}
+	for _, o := range p.objects {
+		c := change{verb: addObject, object: o}
+		if _, err := b.add([]change{c}); err != nil {
+			return nil, &outside{c, err}
+		}
+	}
+	err := fill(addElement, ruleset.Set)
+	if err == nil {
+		err = fill(addRule, ruleset.Chain)
+	}
+	if err == nil {
+		err = fill(addElement, ruleset.Map)
+	}
+	return b, err
 }
 
 // add compiles the first change, or as many changes of elements as go into one message.
@@ -112,9 +162,12 @@ func (b *batch) add(changes []change) (n int, err error) {
 }
 
 func (b *batch) rule(c change) error {
-	exprs, comment, err := compileRule(c.object.Family, string(c.line))
+	r, exprs, err := compileRule(c.object.Family, string(c.line), b.sets)
 	if err != nil {
 		return err
+	}
+	for _, set := range r.sets {
+		b.anonymous(c.object.Family, set)
 	}
 	flags := uint16(unix.NLM_F_CREATE)
 	if c.verb == addRule {
@@ -128,8 +181,8 @@ func (b *batch) rule(c change) error {
 			b.Bytes(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, e)
 		}
 	})
-	if comment != "" {
-		b.Bytes(unix.NFTA_RULE_USERDATA, udataText(nil, udataRuleComment, comment))
+	if r.comment != "" {
+		b.Bytes(unix.NFTA_RULE_USERDATA, udataText(nil, udataRuleComment, r.comment))
 	}
 	if c.verb == insertRule {
 		b.Uint64(unix.NFTA_RULE_POSITION, c.handle)
@@ -137,13 +190,46 @@ func (b *batch) rule(c change) error {
 	return nil
 }
 
-// chain makes a regular chain. A base chain is made with the table, by nft.
+// anonymous makes the set or map that a rule has inside.
+func (b *batch) anonymous(family string, set anonymous) {
+	t := settype{key: key{parts: []*datatype{set.kind}, id: set.kind.id, size: set.kind.size}, verdicts: set.verdicts}
+	b.newSet(family, set.name(), t, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT, len(set.elements))
+	b.Begin(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, family)
+	b.Text(unix.NFTA_SET_ELEM_LIST_TABLE, ruleset.Table)
+	b.Text(unix.NFTA_SET_ELEM_LIST_SET, set.name())
+	b.Uint32(unix.NFTA_SET_ELEM_LIST_SET_ID, set.id)
+	b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
+		for _, e := range set.elements {
+			b.put(t, e)
+		}
+	})
+}
+
+// table makes or deletes a table.
+func (b *batch) table(kind int, family string) {
+	b.Begin(kind, unix.NLM_F_CREATE, family)
+	b.Text(unix.NFTA_TABLE_NAME, ruleset.Table)
+}
+
+// hooks by name; a bridge's have the same numbers.
+var hooks = map[string]uint32{"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
+
+// filterPriority is what nft calls "filter", by family.
+var filterPriority = map[string]string{"inet": "0", "bridge": "-200"}
+
+// baseChain is "type filter hook HOOK priority PRIORITY; policy VERDICT;".
+var baseChain = regexp.MustCompile(`^type filter hook ([a-z]+) priority (filter|-?[0-9]{1,9}); policy (accept|drop);$`)
+
 func (b *batch) chain(o *object) error {
-	comment := ""
+	comment, base := "", []string(nil)
 	for _, h := range o.head {
+		if m := baseChain.FindStringSubmatch(h); m != nil && base == nil {
+			base = m
+			continue
+		}
 		text, ok := strings.CutPrefix(h, "comment ")
 		if !ok {
-			return fmt.Errorf("%q is no head of a regular chain", h)
+			return fmt.Errorf("%q is not known here", h)
 		}
 		var err error
 		if comment, err = unquote(strings.TrimSuffix(text, ";")); err != nil {
@@ -153,227 +239,26 @@ func (b *batch) chain(o *object) error {
 	b.Begin(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, o.Family)
 	b.Text(unix.NFTA_CHAIN_TABLE, ruleset.Table)
 	b.Text(unix.NFTA_CHAIN_NAME, o.Name)
+	if base != nil {
+		hook, ok := hooks[base[1]]
+		if base[2] == "filter" {
+			base[2] = filterPriority[o.Family]
+		}
+		priority, err := strconv.ParseInt(base[2], 10, 32)
+		if !ok || err != nil {
+			return fmt.Errorf("%q is not known here", base[0])
+		}
+		b.Text(unix.NFTA_CHAIN_TYPE, "filter")
+		b.Uint32(unix.NFTA_CHAIN_POLICY, verdicts[base[3]])
+		b.Nest(unix.NFTA_CHAIN_HOOK, func() {
+			b.Uint32(unix.NFTA_HOOK_HOOKNUM, hook)
+			b.Uint32(unix.NFTA_HOOK_PRIORITY, uint32(int32(priority)))
+		})
+	}
 	if comment != "" {
 		b.Bytes(attrChainUserdata, udataText(nil, udataChainComment, comment))
 	}
 	return nil
-}
-
-// settype is what the head of a set or map says.
-type settype struct {
-	key      key
-	verdicts bool
-	interval bool
-	comment  string
-}
-
-func typeOf(o *object) (t settype, err error) {
-	for _, h := range o.head {
-		h = strings.TrimSuffix(h, ";")
-		word, rest, _ := strings.Cut(h, " ")
-		switch {
-		case word == "type" && o.Kind == ruleset.Map:
-			rest, t.verdicts = strings.CutSuffix(rest, " : verdict")
-			if !t.verdicts {
-				return t, fmt.Errorf("%q maps to no verdict", h)
-			}
-			t.key, err = keyOfType(rest)
-		case word == "type":
-			t.key, err = keyOfType(rest)
-		case h == "flags interval":
-			t.interval = true
-		case word == "comment":
-			t.comment, err = unquote(rest)
-		default:
-			return t, fmt.Errorf("%q is not known here", h)
-		}
-		if err != nil {
-			return t, err
-		}
-	}
-	if t.key.id == 0 {
-		return t, fmt.Errorf("no type")
-	}
-	return t, nil
-}
-
-// set makes a set or map, with the user data that nft would give it.
-func (b *batch) set(o *object) error {
-	t, err := typeOf(o)
-	if err != nil {
-		return err
-	}
-	ranges := t.interval && len(t.key.parts) > 1
-	var flags uint32
-	udata := binary.NativeEndian.AppendUint32([]byte{udataKeyOrder, 4}, 0)
-	if len(t.key.parts) == 1 {
-		binary.NativeEndian.PutUint32(udata[2:], t.key.parts[0].order)
-	}
-	if t.interval {
-		flags |= unix.NFT_SET_INTERVAL
-	}
-	if ranges {
-		flags |= flagConcat
-	}
-	if t.verdicts {
-		flags |= unix.NFT_SET_MAP
-		udata = append(udata, udataDataOrder, 4, 0, 0, 0, 0)
-	}
-	if len(t.key.parts) > 1 { // an expression of kind 13, a concatenation, of which nft tells no more
-		udata = binary.NativeEndian.AppendUint32(append(udata, udataKeyTypeof, 8, 0, 4), 13)
-		udata = append(udata, 1, 0)
-	}
-	if t.verdicts {
-		udata = append(udata, udataDataInterval, 4, 0, 0, 0, 0)
-	}
-	if t.comment != "" {
-		udata = udataText(udata, udataSetComment, t.comment)
-	}
-	b.sets++
-	b.Begin(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, o.Family)
-	b.Text(unix.NFTA_SET_TABLE, ruleset.Table)
-	b.Text(unix.NFTA_SET_NAME, o.Name)
-	b.Uint32(unix.NFTA_SET_FLAGS, flags)
-	b.Uint32(unix.NFTA_SET_KEY_TYPE, t.key.id)
-	b.Uint32(unix.NFTA_SET_KEY_LEN, uint32(t.key.size))
-	if t.verdicts {
-		b.Uint32(unix.NFTA_SET_DATA_TYPE, dataVerdict)
-		b.Uint32(unix.NFTA_SET_DATA_LEN, 0)
-	}
-	b.Uint32(unix.NFTA_SET_ID, b.sets)
-	if ranges {
-		b.Nest(unix.NFTA_SET_DESC, func() {
-			b.Nest(attrConcat, func() {
-				for _, p := range t.key.parts {
-					b.Nest(unix.NFTA_LIST_ELEM, func() { b.Uint32(attrFieldLen, uint32(p.size)) })
-				}
-			})
-		})
-	}
-	b.Bytes(unix.NFTA_SET_USERDATA, udata)
-	return nil
-}
-
-// elements puts the elements that one set gains, or loses, into one message.
-func (b *batch) elements(changes []change) (n int, err error) {
-	c := changes[0]
-	o := c.object
-	t, ok := b.types[o]
-	if !ok {
-		if t, err = typeOf(o); err != nil {
-			return 0, err
-		}
-		b.types[o] = t
-	}
-	if c.verb == addElement {
-		b.Begin(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, o.Family)
-	} else {
-		b.Begin(unix.NFT_MSG_DELSETELEM, 0, o.Family)
-	}
-	b.Text(unix.NFTA_SET_ELEM_LIST_TABLE, ruleset.Table)
-	b.Text(unix.NFTA_SET_ELEM_LIST_SET, o.Name)
-	b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
-		for n < len(changes) && changes[n].object == o && changes[n].verb == c.verb && b.Len() < maxMessage {
-			if err = b.element(t, string(changes[n].line)); err != nil {
-				return
-			}
-			n++
-		}
-	})
-	return n, err
-}
-
-func (b *batch) element(t settype, line string) error {
-	e, err := parseElement(t, line)
-	if err != nil {
-		return err
-	}
-	var udata []byte
-	if e.comment != "" {
-		udata = udataText(nil, udataElemComment, e.comment)
-	}
-	openEnd := false
-	var end []byte
-	if t.interval && len(t.key.parts) == 1 {
-		end, openEnd = following(e.to)
-	}
-	if openEnd {
-		udata = binary.NativeEndian.AppendUint32(append(udata, udataElemFlags, 4), 1)
-	}
-	b.Nest(unix.NFTA_LIST_ELEM, func() {
-		b.Nest(unix.NFTA_SET_ELEM_KEY, func() { b.Bytes(unix.NFTA_DATA_VALUE, e.from) })
-		if t.interval && len(t.key.parts) > 1 {
-			b.Nest(attrSetElemKeyEnd, func() { b.Bytes(unix.NFTA_DATA_VALUE, e.to) })
-		}
-		if e.verdict != "" {
-			b.Nest(unix.NFTA_SET_ELEM_DATA, func() {
-				b.Nest(unix.NFTA_DATA_VERDICT, func() {
-					b.Uint32(unix.NFTA_VERDICT_CODE, verdicts[e.verdict])
-					if e.chain != "" {
-						b.Text(unix.NFTA_VERDICT_CHAIN, e.chain)
-					}
-				})
-			})
-		}
-		if udata != nil {
-			b.Bytes(unix.NFTA_SET_ELEM_USERDATA, udata)
-		}
-	})
-	if end != nil && !openEnd {
-		b.Nest(unix.NFTA_LIST_ELEM, func() {
-			b.Uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
-			b.Nest(unix.NFTA_SET_ELEM_KEY, func() { b.Bytes(unix.NFTA_DATA_VALUE, end) })
-		})
-	}
-	return nil
-}
-
-// following is the key after one; openEnd: there is none.
-func following(last []byte) (next []byte, openEnd bool) {
-	next = bytes.Clone(last)
-	for i := len(next) - 1; i >= 0; i-- {
-		if next[i]++; next[i] != 0 {
-			return next, false
-		}
-	}
-	return next, true
-}
-
-// element is an element of a set or map.
-type element struct {
-	from, to []byte
-	comment  string
-	verdict  string // of a map
-	chain    string // that the verdict names
-}
-
-func parseElement(t settype, line string) (e element, err error) {
-	rest := ""
-	if text, after, ok := strings.Cut(line, ` comment "`); ok {
-		line = text
-		if e.comment, rest, ok = strings.Cut(after, `"`); !ok || e.comment == "" || len(e.comment) > maxComment {
-			return e, fmt.Errorf("a comment that nft would not take")
-		}
-	} else {
-		line, rest, ok = strings.Cut(line, " : ")
-		if ok {
-			rest = " : " + rest
-		}
-	}
-	if e.from, e.to, err = t.key.span(line); err != nil {
-		return e, err
-	}
-	verdict, isVerdict := strings.CutPrefix(rest, " : ")
-	switch order := bytes.Compare(e.from, e.to); {
-	case order > 0, order < 0 && !t.interval:
-		return e, fmt.Errorf("%q is no element of such a set", line)
-	case isVerdict != t.verdicts, !isVerdict && rest != "":
-		return e, fmt.Errorf("%q follows the key", rest)
-	case !isVerdict:
-		return e, nil
-	}
-	e.verdict, e.chain, _ = strings.Cut(verdict, " ")
-	return e, checkVerdict(e.verdict, e.chain)
 }
 
 // maxComment is the longest comment that nft takes, bytes.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,12 +18,13 @@ import (
 //	rule      = { match } { statement } [ comment "TEXT" ]
 //	match     = fields [ "==" | "!=" ] value | fields ["!="] @SET | fields vmap @MAP
 //	          | fields ( "&" | and ) NUMBER ( "==" | "!=" ) NUMBER
+//	          | field ["!="] "{" value, … "}" | field vmap "{" value : VERDICT, … "}"
 //	fields    = field { "." field }
 //	value     = one of the field's type | FROM-TO | ADDRESS/LENGTH | names with commas (ct state)
 //	statement = counter | accept | drop | return | ( jump | goto ) CHAIN
 //	          | limit rate [over] N/UNIT [ burst N packets ] | log { prefix "TEXT" | group N | snaplen N }
 //
-// Everything else (anonymous sets above all) is left to the nft program.
+// Everything else is left to the nft program.
 type rule struct {
 	family  string
 	words   []string
@@ -33,17 +32,35 @@ type rule struct {
 	layer3  string
 	layer4  byte
 	comment string
+	sets    []anonymous
+	nextSet uint32 // the number that the transaction has for the next set
+}
+
+// anonymous is a set or map that is written in the rule.
+type anonymous struct {
+	id       uint32
+	kind     *datatype
+	verdicts bool
+	elements []element
+}
+
+func (a anonymous) name() string {
+	if a.verdicts {
+		return "__map%d" // the kernel fills in a number
+	}
+	return "__set%d"
 }
 
 func (r *rule) add(e ...expr.Any) { r.exprs = append(r.exprs, e...) }
 
-func compileRule(family, line string) (exprs [][]byte, comment string, err error) {
-	r := &rule{family: family}
+// compileRule compiles a line. sets is how many sets the transaction has already.
+func compileRule(family, line string, sets uint32) (r *rule, exprs [][]byte, err error) {
+	r = &rule{family: family, nextSet: sets + 1}
 	if r.words, err = split(line); err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	if len(r.words) == 0 {
-		return nil, "", fmt.Errorf("an empty rule")
+		return nil, nil, fmt.Errorf("an empty rule")
 	}
 	for len(r.words) > 0 {
 		done, err := r.statement()
@@ -51,18 +68,18 @@ func compileRule(family, line string) (exprs [][]byte, comment string, err error
 			err = r.match()
 		}
 		if err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
 	}
 	proto := map[string]byte{"inet": unix.NFPROTO_INET, "bridge": unix.NFPROTO_BRIDGE}[family]
 	for _, e := range r.exprs {
 		data, err := expr.Marshal(proto, e)
 		if err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
 		exprs = append(exprs, data)
 	}
-	return exprs, r.comment, nil
+	return r, exprs, nil
 }
 
 // split is the words of a line; a string in quotes is one word, with its quotes.
@@ -230,175 +247,4 @@ func (r *rule) log() error {
 			return nil
 		}
 	}
-}
-
-func (r *rule) match() error {
-	f, err := r.field()
-	if err != nil {
-		return err
-	}
-	if len(r.words) > 0 && r.words[0] == "." {
-		return r.concatenation(f)
-	}
-	if err := r.depend(f); err != nil {
-		return err
-	}
-	switch op := r.operator(); {
-	case len(r.words) == 0:
-		return fmt.Errorf("the line ends early")
-	case r.words[0][0] == '@' || r.words[0] == "vmap":
-		r.add(f.load(unix.NFT_REG_1))
-		return r.lookup(op)
-	case f.bits != nil:
-		return r.bits(f, op)
-	case r.take("&", "and"):
-		return r.masked(f)
-	default:
-		return r.value(f, op)
-	}
-}
-
-func (r *rule) operator() expr.CmpOp {
-	if r.take("!=") {
-		return expr.CmpOpNeq
-	}
-	r.take("==")
-	return expr.CmpOpEq
-}
-
-// lookup reads @SET or vmap @MAP; the key is in register 1.
-func (r *rule) lookup(op expr.CmpOp) error {
-	isMap := r.take("vmap")
-	word, err := r.next()
-	if err != nil {
-		return err
-	}
-	name, ok := strings.CutPrefix(word, "@")
-	if !ok || isMap && op != expr.CmpOpEq {
-		return fmt.Errorf("%q is no set with a name", word)
-	}
-	r.add(&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: name, IsDestRegSet: isMap, Invert: op == expr.CmpOpNeq})
-	return ruleset.CheckName(name)
-}
-
-// concatenation loads the fields one after the other, each into the next free four bytes.
-func (r *rule) concatenation(f *field) error {
-	if f == fields["meta l4proto"] {
-		return fmt.Errorf("a key that begins with a protocol") // nft 1.0.6 swaps its bytes, or does not
-	}
-	all := []*field{f}
-	for r.take(".") {
-		f, err := r.field()
-		if err != nil {
-			return err
-		}
-		all = append(all, f)
-	}
-	for _, f := range all {
-		if err := r.depend(f); err != nil {
-			return err
-		}
-	}
-	size := 0
-	for _, f := range all {
-		r.add(f.load(uint32(unix.NFT_REG32_00 + size/4)))
-		size += padded(f.kind.size)
-	}
-	if size > 64 || len(r.words) == 0 {
-		return fmt.Errorf("a key of %d bytes", size)
-	}
-	return r.lookup(r.operator())
-}
-
-// bits is a match of names with commas: any of them will do.
-func (r *rule) bits(f *field, op expr.CmpOp) error {
-	word, err := r.next()
-	if err != nil {
-		return err
-	}
-	var mask uint32
-	for name := range strings.SplitSeq(word, ",") {
-		bit, ok := f.bits[name]
-		if !ok {
-			return fmt.Errorf("%q is not known here", name)
-		}
-		mask |= bit
-	}
-	if op != expr.CmpOpEq {
-		return fmt.Errorf("a state that is not %q", word)
-	}
-	r.add(f.load(unix.NFT_REG_1), bitwise(binary.NativeEndian.AppendUint32(nil, mask)),
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: make([]byte, 4)})
-	return nil
-}
-
-func bitwise(mask []byte) expr.Any {
-	return &expr.Bitwise{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))}
-}
-
-// masked is FIELD & MASK == VALUE.
-func (r *rule) masked(f *field) error {
-	if f.kind.parse == nil || f.kind != datatypes["mark"] {
-		return fmt.Errorf("a mask of something that is no mark")
-	}
-	var values [2][]byte
-	var op expr.CmpOp
-	for i := range values {
-		word, err := r.next()
-		if err != nil {
-			return err
-		}
-		if values[i], err = f.kind.parse(word); err != nil {
-			return err
-		}
-		if i == 0 {
-			op = r.operator()
-		}
-	}
-	r.add(f.load(unix.NFT_REG_1), bitwise(values[0]), &expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: values[1]})
-	return nil
-}
-
-// value is a match of a single value, a range or a prefix.
-func (r *rule) value(f *field, op expr.CmpOp) error {
-	word, err := r.next()
-	if err != nil {
-		return err
-	}
-	from, to, single, err := f.kind.span(word)
-	switch {
-	case err != nil:
-		return err
-	case single:
-		r.add(f.load(unix.NFT_REG_1), &expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: from})
-		if op == expr.CmpOpEq {
-			r.learn(f, from)
-		}
-		return nil
-	case bytes.Compare(from, to) >= 0:
-		return fmt.Errorf("%q is no range", word)
-	case !strings.Contains(word, "/"):
-		r.add(f.load(unix.NFT_REG_1))
-		if op == expr.CmpOpNeq {
-			r.add(&expr.Range{Op: op, Register: unix.NFT_REG_1, FromData: from, ToData: to})
-		} else {
-			r.add(&expr.Cmp{Op: expr.CmpOpGte, Register: unix.NFT_REG_1, Data: from}, &expr.Cmp{Op: expr.CmpOpLte, Register: unix.NFT_REG_1, Data: to})
-		}
-		return nil
-	}
-	mask := make([]byte, len(from))
-	whole := 0 // bytes that are matched whole
-	for i := range mask {
-		mask[i] = ^(from[i] ^ to[i])
-		if mask[i] == 0xff {
-			whole++
-		}
-	}
-	if whole < len(mask) && mask[whole] == 0 { // the prefix ends with a byte: less is loaded
-		part := &expr.Payload{DestRegister: unix.NFT_REG_1, Base: f.base, Offset: f.offset, Len: uint32(whole)}
-		r.add(part, &expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: from[:whole]})
-		return nil
-	}
-	r.add(f.load(unix.NFT_REG_1), bitwise(mask), &expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: from})
-	return nil
 }

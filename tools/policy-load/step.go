@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/towpath/towpath/lib/exit"
@@ -169,6 +170,7 @@ func (s *step) load(ctx context.Context, want *policy, reason string) error {
 	if err := s.save(want, generation, ""); err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // the transaction was as large as the ruleset
 	s.log.Info("loaded", "generation", want.generation, "objects", len(want.objects), "reason", reason, "took", time.Since(start).Round(time.Microsecond))
 	return nil
 }
