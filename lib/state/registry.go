@@ -73,8 +73,8 @@ var Registry = []File{
 		Consumers: []string{"policy-render", "policy-denied"}, Holds: "one interface of one pod: namespace, name, uid, addresses, host veth",
 	},
 	{
-		Name: "/etc/towpath/objects/", Producers: []string{"administrator"}, Consumers: []string{"policy-render"},
-		Holds: "Namespaces, Pods and NetworkPolicies as YAML or JSON, for a node without an API server",
+		Name: "/etc/towpath/objects", Producers: []string{"administrator"}, Consumers: []string{"policy-render"},
+		Holds: "directory (or one file) of Namespaces, Pods and NetworkPolicies as YAML or JSON, for a node without an API server",
 	},
 	{
 		Name: "policy/FAMILY/KIND/NAME.nft", Producers: []string{"policy-render"}, Consumers: []string{"policy-load", "policy-denied"},
