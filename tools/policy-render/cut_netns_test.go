@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -422,5 +423,38 @@ func fill(t *testing.T, ns *nstest.Namespace, flows int) {
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("fill the table: %v\n%.500s", err, out)
+	}
+}
+
+// TestDiffLive: what diff says a change would cut is what that change then cuts.
+func TestDiffLive(t *testing.T) {
+	n := cutNode(t)
+	n.load()
+	startStream(t, "doomed", n.pods["dev/b"].Namespace, n.to("dev/a", 80))
+	startStream(t, "kept", n.pods["dev/b"].Namespace, n.to("dev/a", 443))
+	next := filepath.Join(t.TempDir(), "next.yaml")
+	n.write(next, cutPolicy)
+	diff := func(args ...string) string {
+		out, err := n.host.Try("policy-render", append([]string{"diff", "--run-dir", string(n.dir), "--live"}, args...)...)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return out
+	}
+	text := diff(n.objects, next)
+	if !strings.Contains(text, "newly denied:\n  dev/b and addresses of no pod in 0.0.0.0/0 and ::/0 -> dev/a: TCP 0-442, 444-65535; UDP; SCTP; other protocols\n") ||
+		!regexp.MustCompile(`would cut 1 connections of this node:\n  TCP 10\.244\.1\.3:\d+ \(dev/b\) -> 10\.244\.1\.2:80 \(dev/a\)\n$`).MatchString(text) {
+		t.Errorf("%s", text)
+	}
+	if out := diff("--output", "json", n.objects, next); !strings.Contains(out, `"toPod": "dev/a"`) {
+		t.Errorf("%s", out)
+	}
+	if out := diff(next, n.objects); strings.Contains(out, "would cut") {
+		t.Errorf("the other way round: %s", out)
+	}
+	n.write(n.objects, cutPolicy)
+	n.load()
+	if did := n.render("cut"); strings.Count(did, "\n") != 1 || !strings.Contains(did, "--dport 80 --mark 0x80000/0x80000") {
+		t.Errorf("cut: %s", did)
 	}
 }

@@ -27,10 +27,11 @@ type Difference struct {
 type Change struct {
 	From     Ends           `json:"from"`
 	To       Ends           `json:"to"`
-	Families []state.Family `json:"families"`
+	Families []state.Family `json:"families"` // as far as both ends have them
 	Ports    []PortRange    `json:"ports"`
 
-	text string
+	text  string
+	whole bool // there is no other for the other family
 }
 
 // Ends are pods (NAMESPACE/NAME) and addresses that no pod has, in words.
@@ -104,6 +105,14 @@ func Diff(old, now *Setting) *Difference {
 				}
 				gained.ports[f], lost.ports[f] = c.gained, c.lost
 			}
+			// Of a family that an end does not have anything may be said: the same makes one line of two.
+			for f := range state.Families {
+				gained.real[f] = common(from, to, f)
+				lost.real[f] = gained.real[f]
+				if !gained.real[f] && common(from, to, 1-f) {
+					gained.ports[f], lost.ports[f] = gained.ports[1-f], lost.ports[1-f]
+				}
+			}
 			allowed = gained.appendTo(allowed, i, j)
 			denied = lost.appendTo(denied, i, j)
 		}
@@ -112,10 +121,21 @@ func Diff(old, now *Setting) *Difference {
 	return d
 }
 
+// common says whether both ends have an address of the family, before or after.
+func common(from, to *class, f int) bool {
+	for i := range from.views {
+		if from.views[i].has[f] && to.views[i].has[f] {
+			return true
+		}
+	}
+	return false
+}
+
 // cell is what changed from some classes to some classes.
 type cell struct {
 	from, to []int
 	ports    [2]Ports
+	real     [2]bool // families that two of the ends have
 }
 
 func (c cell) appendTo(list []*cell, from, to int) []*cell {
@@ -135,6 +155,7 @@ func group(cells []*cell, classes []*class) []Change {
 			k := key(c)
 			if into := known[k]; into != nil {
 				add(into, c)
+				into.real = [2]bool{into.real[0] || c.real[0], into.real[1] || c.real[1]}
 				continue
 			}
 			known[k] = c
@@ -161,12 +182,13 @@ func group(cells []*cell, classes []*class) []Change {
 	for _, c := range cells {
 		change := Change{From: ends(c.from), To: ends(c.to)}
 		for f, family := range state.Families {
-			if c.ports[f].Empty() {
+			if c.ports[f].Empty() || !c.real[f] {
 				continue
 			}
 			one := change
 			one.Families, one.Ports, one.text = []state.Family{family}, c.ports[f].list(), c.ports[f].String()
-			if n := len(out); f == 1 && !c.ports[0].Empty() && out[n-1].text == one.text {
+			one.whole = c.ports[f].String() == c.ports[1-f].String()
+			if n := len(out); f == 1 && c.real[0] && one.whole {
 				out[n-1].Families = state.Families[:]
 				continue
 			}
@@ -189,7 +211,7 @@ func (d *Difference) Text() string {
 		b.WriteString(title + ":\n")
 		for _, c := range list {
 			family := ""
-			if len(c.Families) == 1 && d.dual() {
+			if !c.whole {
 				family = map[state.Family]string{state.IPv4: " over IPv4", state.IPv6: " over IPv6"}[c.Families[0]]
 			}
 			fmt.Fprintf(&b, "  %s -> %s: %s%s\n", d.endsWords(c.From), d.endsWords(c.To), c.text, family)
@@ -206,11 +228,6 @@ func (d *Difference) Text() string {
 		}
 	}
 	return b.String()
-}
-
-// dual says whether any change is of IPv6: else its absence needs no words.
-func (d *Difference) dual() bool {
-	return slices.ContainsFunc(slices.Concat(d.Allowed, d.Denied), func(c Change) bool { return slices.Contains(c.Families, state.IPv6) })
 }
 
 func (d *Difference) endsWords(e Ends) string {

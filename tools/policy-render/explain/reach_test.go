@@ -137,7 +137,7 @@ func TestDiffIsJudge(t *testing.T) {
 		}
 		d := Diff(old, now)
 		for i, list := range [][]Change{d.Denied, d.Allowed} {
-			if got := expand(list); !cmp.Equal(got, want[i], cmp.AllowUnexported(question{})) {
+			if got := expand(list, after); !cmp.Equal(got, want[i], cmp.AllowUnexported(question{})) {
 				t.Fatalf("(-judged +said)\n%s", cmp.Diff(want[i], got, cmp.AllowUnexported(question{})))
 			}
 		}
@@ -151,7 +151,7 @@ func TestDiffIsJudge(t *testing.T) {
 }
 
 // expand is the questions that are asked of which the list says something.
-func expand(list []Change) map[question]bool {
+func expand(list []Change, asked map[question]bool) map[question]bool {
 	out := map[question]bool{}
 	for _, c := range list {
 		ends := func(e Ends, f state.Family) []string {
@@ -179,7 +179,9 @@ func expand(list []Change) map[question]bool {
 							}
 							for _, port := range askedPorts {
 								if p.Protocol == name && p.From <= port && port <= p.To {
-									out[question{from, to, f, proto, port}] = true
+									if q := (question{from, to, f, proto, port}); hasKey(asked, q) {
+										out[q] = true
+									}
 								}
 							}
 						}
@@ -189,6 +191,11 @@ func expand(list []Change) map[question]bool {
 		}
 	}
 	return out
+}
+
+func hasKey(m map[question]bool, q question) bool {
+	_, ok := m[q]
+	return ok
 }
 
 // wordsHold reads what blockWords wrote.
