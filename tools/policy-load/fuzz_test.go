@@ -91,7 +91,7 @@ func FuzzDiff(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string) {
 		chain := func(text string) *object {
 			o := &ruleset.Object{ID: ruleset.ID{Family: "inet", Kind: ruleset.Chain, Name: "c"}, Lines: strings.Split(text, "\n")}
-			s, err := scan("", o.Text())
+			s, err := scan(ruleset.Digest(o.Text()), o.Text())
 			if err != nil || s.count != len(o.Lines) || s.first != 3 {
 				t.Skip() // a line that is no rule
 			}

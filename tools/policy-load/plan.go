@@ -79,7 +79,7 @@ func diff(have, want *policy) (changes []change, ok bool) {
 			continue
 		}
 		switch old := have.objects[at[i]]; {
-		case o == old:
+		case o == old || o.digest == old.digest:
 		case !o.sameHead(old):
 			return nil, false
 		case o.Kind == ruleset.Chain:
@@ -180,6 +180,9 @@ func (d *differ) chain(old, o *object) {
 	before := number - o.first
 	gone := bytes.Count(a, []byte("\n"))
 	after := old.count - before - gone
+	if len(a) == 0 && len(b) == 0 { // notes changed
+		return
+	}
 	if before == 0 && after == 0 {
 		d.rules = append(d.rules, change{verb: flushChain, object: o})
 	} else {

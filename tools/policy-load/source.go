@@ -129,7 +129,7 @@ func readObject(path string, e ruleset.Entry) (*object, error) {
 			"policy-render writes policy.nft last; if it does not run, start it")
 	}
 	o, err := scan(e.Digest, data)
-	if err == nil && o.ID.Path() != e.Path {
+	if err == nil && o.Path() != e.Path {
 		err = exit.Errorf(exit.BadInput, "it holds %s", o.ID)
 	}
 	if err != nil {

@@ -111,11 +111,13 @@ func (l *loop) pass(ctx context.Context, reason string) error {
 func (s *step) settle(ctx context.Context, reason string) error {
 	want, err := readPolicy(s.dir, s.loaded)
 	if err == nil && s.loaded == nil && s.drift == nil {
-		err = s.recall(want)
+		if err = s.recall(want); err == nil && s.loaded != nil {
+			s.log.Info("loaded already", "generation", want.generation)
+		}
 	}
 	refused := err == nil && want.generation == s.refused && s.loaded != nil
 	if s.drift != nil && s.loaded != nil && (err != nil || refused) {
-		s.log.Warn("putting back", "reason", reason)
+		s.log.Warn("putting back", "reason", s.drift.Error())
 		if lerr := s.load(ctx, s.loaded, reason); lerr != nil {
 			return lerr
 		}
@@ -133,7 +135,7 @@ func (s *step) settle(ctx context.Context, reason string) error {
 		s.refused, s.why = "", nil
 		return s.save(want, s.record.Kernel, "")
 	case s.drift != nil && s.loaded != nil:
-		s.log.Warn("putting back", "reason", reason)
+		s.log.Warn("putting back", "reason", s.drift.Error())
 	}
 	return s.update(ctx, want, reason)
 }

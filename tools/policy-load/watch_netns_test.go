@@ -74,7 +74,7 @@ func TestOthersCostNothing(t *testing.T) {
 	dir := state.Dir(t.TempDir())
 	w := newWorld(12, 6, 9, 20)
 	w.write(t, dir)
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, end := context.WithCancel(t.Context())
 	var changes <-chan nl.NFTChange
 	n.Do(func() {
 		var err error
@@ -122,7 +122,7 @@ func TestOthersCostNothing(t *testing.T) {
 	}
 	n.Run("nft", "add rule ip kube-proxy services accept")
 	last := generationOf(t, n)
-	cmd.Process.Signal(os.Interrupt)
+	stop(t, cmd)
 	n.Eventually(prompt, func() string {
 		if r, _, _ := readRecord(dir); r.Kernel != last {
 			return fmt.Sprintf("policy.loaded.json says %d, the kernel is at %d", r.Kernel, last)
@@ -138,7 +138,7 @@ func TestOthersCostNothing(t *testing.T) {
 		}
 		return ""
 	})
-	stop()
+	end()
 	if got := <-done; got != loads {
 		t.Errorf("%d transactions on our tables, want %d", got, loads)
 	}
@@ -300,7 +300,7 @@ func TestFlowsSurvive(t *testing.T) {
 		w.write(t, dir)
 		exchange()
 	}
-	cmd.Process.Signal(os.Interrupt)
+	stop(t, cmd)
 	exchange()
 	router.Run("policy-load", "apply", "--run-dir", string(dir))
 	exchange()

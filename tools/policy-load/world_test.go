@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/towpath/towpath/lib/ruleset"
@@ -23,7 +24,6 @@ type world struct {
 	spread    int              // a policy has one selector of so many
 	comment   int              // version of all comments on elements
 	endpoints []string
-	files     map[string]*ruleset.Object // of the last render, by ID, for what a test wants to edit
 }
 
 func newWorld(pods, policies, sets, members int) *world {
@@ -226,7 +226,7 @@ func (w *world) render() []*ruleset.Object {
 			groups = append(groups, c)
 		}
 	}
-	byName := func(a, b *ruleset.Object) int { return compareNames(a.Name, b.Name) }
+	byName := func(a, b *ruleset.Object) int { return strings.Compare(a.Name, b.Name) }
 	for _, part := range [][]*ruleset.Object{sets, policies, denials, groups} {
 		slices.SortFunc(part, byName)
 	}
@@ -243,7 +243,7 @@ func (w *world) render() []*ruleset.Object {
 	inside := func(dir string) []*ruleset.Object {
 		return slices.DeleteFunc(slices.Clone(slices.Concat(policies, denials, groups)), func(o *ruleset.Object) bool {
 			at := map[string]string{"i": "pi-", "e": "pe-"}[dir]
-			return !(len(o.Name) > 3 && (o.Name[:3] == at || o.Name[:3] == "g"+dir+"-" || len(o.Name) > 8 && o.Name[:8] == "deny-g"+dir+"-"))
+			return !strings.HasPrefix(o.Name, at) && !strings.HasPrefix(o.Name, "g"+dir+"-") && !strings.HasPrefix(o.Name, "deny-g"+dir+"-")
 		})
 	}
 	all := slices.Concat(sets, []*ruleset.Object{unknown}, inside("i"),
@@ -256,10 +256,6 @@ func (w *world) render() []*ruleset.Object {
 			object(ruleset.Map, "egress4", []string{"type ipv4_addr : verdict"}, egress4),
 			object(ruleset.Map, "egress6", []string{"type ipv6_addr : verdict"}, egress6), egress, forward,
 		}, w.bridge())
-	w.files = map[string]*ruleset.Object{}
-	for _, o := range all {
-		w.files[o.ID.String()] = o
-	}
 	return all
 }
 
@@ -288,16 +284,6 @@ func (w *world) bridge() []*ruleset.Object {
 		}),
 		object(ruleset.Chain, "prerouting", []string{"type filter hook prerouting priority -300; policy accept;"}, []string{"iifname @ports jump pod"}),
 	}
-}
-
-func compareNames(a, b string) int {
-	if a < b {
-		return -1
-	}
-	if a > b {
-		return 1
-	}
-	return 0
 }
 
 // write is what policy-render does with a ruleset; it returns the generation.
