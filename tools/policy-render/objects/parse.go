@@ -52,13 +52,28 @@ type reader struct {
 	known  known
 	intern map[string]string
 	out    []found
+	// flush, if given, takes what was read so far, now and then between two documents.
+	flush func([]found) error
 }
+
+// flushAt is how many objects are kept until they are flushed.
+const flushAt = 500
 
 func parse(file string, data []byte, o Options, k known) ([]found, error) {
 	r := &reader{Options: o, file: file, known: k, intern: map[string]string{}}
+	return r.parse(data)
+}
+
+func (r *reader) parse(data []byte) ([]found, error) {
 	for i, doc := range documents(data) {
-		if err := r.document(doc, Place{file, i + 1, -1}); err != nil {
+		if err := r.document(doc, Place{r.file, i + 1, -1}); err != nil {
 			return nil, err
+		}
+		if r.flush != nil && len(r.out) >= flushAt {
+			if err := r.flush(r.out); err != nil {
+				return nil, err
+			}
+			r.out = r.out[:0]
 		}
 	}
 	return r.out, nil

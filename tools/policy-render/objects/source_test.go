@@ -158,6 +158,31 @@ func TestBadFileAtTheStartIsNotSynced(t *testing.T) {
 	}
 }
 
+// TestLargeBadFileAtTheStart tells of a file while reading it, and takes it back when its end is bad.
+func TestLargeBadFileAtTheStart(t *testing.T) {
+	var many strings.Builder
+	for i := range 3 * flushAt {
+		many.WriteString(onePod(fmt.Sprintf("p%d", i), "1"))
+	}
+	for name, end := range map[string]string{"bad object": "---\nkind: Pod\n", "object twice": onePod("p0", "2")} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			f := &follower{t: t, dir: dir}
+			f.write("b.yaml", many.String()+end)
+			f = follow(t, dir, 0)
+			f.until("start", "", 1)
+			if f.sets != 3*flushAt || f.synced {
+				t.Errorf("%d objects were told, synced %v", f.sets, f.synced)
+			}
+			f.write("b.yaml", onePod("x", "1"))
+			f.until("repaired", "Pod dev/x=1", 0)
+			if !f.synced {
+				t.Error("not synced")
+			}
+		})
+	}
+}
+
 func TestFileThatGoesKeepsItsObjects(t *testing.T) {
 	f := &follower{t: t, dir: t.TempDir()}
 	f.write("a.yaml", onePod("x", "1"))
