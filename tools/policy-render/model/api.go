@@ -166,6 +166,9 @@ type Delta struct {
 	Policies []Key
 	// Sets are those that came into use by relevant policies, went out of it, or have other members.
 	Sets []*Set
+	// Moved are the pod addresses of the whole cluster that came into or went out of a set in use, or have other ports
+	// in one, sorted: what a change of Sets may judge in another way has one of them at an end. Of the first Commit none.
+	Moved []netip.Addr
 	// Names are the pod addresses of the whole cluster that now belong to another pod, or to none.
 	Names []netip.Addr
 	// Waiting are the endpoints whose pod is not known yet (or is another instance, by UID): they stay closed.

@@ -62,7 +62,8 @@ func (c *Cluster) changedPolicies() []Key {
 }
 
 // markSets finds the sets in use whose members the changes of pods and namespaces altered.
-func (c *Cluster) markSets() {
+func (c *Cluster) markSets() []netip.Addr {
+	var moved []netip.Addr
 	if c.committed {
 		for k, w := range c.before {
 			now := c.pod(k)
@@ -72,15 +73,17 @@ func (c *Cluster) markSets() {
 			if w.group == now.group && slices.Equal(w.addrs, now.addrs) && (w.group == nil || w.group.ns.old == nil) {
 				continue
 			}
-			c.markIn(k.Namespace, w, now)
-			c.markIn("", w, now)
+			home, any := c.markIn(k.Namespace, w, now), c.markIn("", w, now)
+			if home || any {
+				moved = append(append(moved, w.addrs...), now.addrs...)
+			}
 		}
 	}
 	for n := range c.dirty {
 		if n.old != nil && c.committed {
 			for s := range c.active[""] {
-				if !s.changed && s.feels(n) {
-					s.changed = s.movedBy(n)
+				if s.feels(n) {
+					moved = s.movedBy(n, moved)
 				}
 			}
 		}
@@ -90,14 +93,19 @@ func (c *Cluster) markSets() {
 		c.drop(n)
 	}
 	clear(c.dirty)
+	slices.SortFunc(moved, netip.Addr.Compare)
+	return slices.Compact(moved)
 }
 
-func (c *Cluster) markIn(home string, w was, now *pod) {
+// markIn marks the sets that hold other members for a pod than they did, and says whether there is one.
+func (c *Cluster) markIn(home string, w was, now *pod) bool {
+	any := false
 	for s := range c.active[home] {
-		if !s.changed {
-			s.changed = s.moved(w, now)
+		if (!s.changed || !any) && s.moved(w, now) {
+			s.changed, any = true, true
 		}
 	}
+	return any
 }
 
 // feels says whether the change of a namespace's labels matters to the set at all.
@@ -111,16 +119,18 @@ func (s *Set) feels(n *namespace) bool {
 	return false
 }
 
-// movedBy says whether a change of a namespace's labels changes the set, by the pods that have not changed themselves.
-func (s *Set) movedBy(n *namespace) bool {
+// movedBy marks the set if a change of a namespace's labels changes it, by the pods that have not changed themselves. It
+// adds the addresses of these to moved.
+func (s *Set) movedBy(n *namespace, moved []netip.Addr) []netip.Addr {
 	for _, g := range n.groups {
 		for _, p := range g.pods {
 			if s.moved(was{g, p.addrs}, p) {
-				return true
+				s.changed = true
+				moved = append(moved, p.addrs...)
 			}
 		}
 	}
-	return false
+	return moved
 }
 
 // moved says whether the set holds other members for a pod than it did.
