@@ -132,9 +132,7 @@ func startCutting(ctx context.Context, s *step) (cutter, error) {
 	return c, nil
 }
 
-func (c *cutting) after(_ context.Context, _ *model.Cluster, affected []*model.LocalPod) {
-	c.cutter.Request(flows.Addrs(affected))
-}
+func (c *cutting) after(affected []netip.Addr) { c.cutter.Request(affected) }
 
 func (c *cutting) work() <-chan func(context.Context, *model.Cluster) { return c.calls }
 

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/keep"
 	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/tools/policy-render/flows"
 	"github.com/towpath/towpath/tools/policy-render/model"
 )
 
@@ -43,60 +45,13 @@ func (w *watcher) affect(d model.Delta) {
 	if w.cutter == nil {
 		return
 	}
-	for _, p := range d.Pods {
-		w.affected[podID(p)] = p
+	for _, a := range flows.Affected(w.world.cluster, d) {
+		w.affected[a] = struct{}{}
 	}
-	if len(d.Policies)+len(d.Sets) == 0 {
-		return
-	}
-	changed := map[model.Key]bool{}
-	for _, k := range d.Policies {
-		changed[k] = true
-	}
-	sets := map[*model.Set]bool{}
-	for _, s := range d.Sets {
-		sets[s] = true
-	}
-	for _, p := range w.world.cluster.Relevant() {
-		changed[p.Key] = changed[p.Key] || len(sets) > 0 && names(p, sets)
-	}
-	for _, p := range w.world.cluster.LocalPods() {
-		for _, list := range p.Policies {
-			if slices.ContainsFunc(list, func(q *model.Policy) bool { return changed[q.Key] }) {
-				w.affected[podID(p)] = p
-			}
-		}
-	}
-}
-
-func podID(p *model.LocalPod) string {
-	if p.Endpoint != nil {
-		return p.Endpoint.ID
-	}
-	return p.Key.String()
-}
-
-// names says whether a policy's rules name one of the sets.
-func names(p *model.Policy, sets map[*model.Set]bool) bool {
-	for _, rules := range p.Rules {
-		for _, r := range rules {
-			for _, s := range r.Peers {
-				if sets[s] {
-					return true
-				}
-			}
-			for _, n := range r.Named {
-				if sets[n.Set] {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // cut hands over whose connections to look at, once the kernel has the rules to look at them by.
-func (w *watcher) cut(ctx context.Context) {
+func (w *watcher) cut() {
 	if w.loaded != w.writer.generation {
 		return
 	}
@@ -104,12 +59,8 @@ func (w *watcher) cut(ctx context.Context) {
 	if w.cutter == nil || len(w.affected) == 0 {
 		return
 	}
-	pods := make([]*model.LocalPod, 0, len(w.affected))
-	for _, id := range slices.Sorted(maps.Keys(w.affected)) {
-		pods = append(pods, w.affected[id])
-	}
+	w.cutter.after(slices.SortedFunc(maps.Keys(w.affected), netip.Addr.Compare))
 	clear(w.affected)
-	w.cutter.after(ctx, w.world.cluster, pods)
 }
 
 // report logs a fault once, and says in one line how things stand.

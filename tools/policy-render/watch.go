@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -27,7 +28,7 @@ type watcher struct {
 	broken                []error          // objects that cannot be read
 	faults                map[string]error // files that cannot be read
 	loaded                string           // generation that the kernel holds
-	affected              map[string]*model.LocalPod
+	affected              map[netip.Addr]struct{}
 	reprint               bool // the lease changed
 	stands                bool
 	retry                 keep.Backoff
@@ -36,8 +37,8 @@ type watcher struct {
 
 // cutter cuts what the rules no longer allow. Its methods are called on the watcher's goroutine.
 type cutter interface {
-	// after is called when the kernel holds rules that may judge the connections of these pods in another way.
-	after(ctx context.Context, cluster *model.Cluster, affected []*model.LocalPod)
+	// after is called when the kernel holds rules that may judge the connections of these addresses in another way.
+	after(affected []netip.Addr)
 	// work is what the cutter wants to have called on the watcher's goroutine.
 	work() <-chan func(context.Context, *model.Cluster)
 }
@@ -56,7 +57,7 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	w := &watcher{step: s, ready: ready, faults: map[string]error{}, affected: map[string]*model.LocalPod{}, writer: writer{dir: s.dir}}
+	w := &watcher{step: s, ready: ready, faults: map[string]error{}, affected: map[netip.Addr]struct{}{}, writer: writer{dir: s.dir}}
 	if ok, err := w.awaitLease(ctx, files); !ok {
 		return err
 	}
@@ -143,7 +144,7 @@ func (w *watcher) run(ctx context.Context, files <-chan watch.Change, events <-c
 			continue
 		}
 		w.retry.Reset()
-		w.cut(ctx)
+		w.cut()
 	}
 }
 

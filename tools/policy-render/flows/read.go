@@ -65,6 +65,26 @@ func Addrs(pods []*model.LocalPod) []netip.Addr {
 	return addrs
 }
 
+// Affected are the addresses whose flows a change may judge in another way: those of local pods that came, went or
+// have other policies, or one that says something else; and those that a set in use took in or let go, wherever
+// their pods are. The first costs the flows of these pods; the second, which is what happens all the time, those of the
+// pods that came and went, not of all that a policy with such a set isolates.
+func Affected(judge Judge, d model.Delta) []netip.Addr {
+	addrs := append(Addrs(d.Pods), d.Moved...)
+	if len(d.Policies) > 0 {
+		changed := make(map[model.Key]bool, len(d.Policies))
+		for _, k := range d.Policies {
+			changed[k] = true
+		}
+		for _, p := range judge.LocalPods() {
+			if slices.ContainsFunc(slices.Concat(p.Policies[0], p.Policies[1]), func(q *model.Policy) bool { return changed[q.Key] }) {
+				addrs = append(addrs, p.IPs...)
+			}
+		}
+	}
+	return addrs
+}
+
 // Cleared returns what takes bits out of every mark that has all of them.
 func Cleared(table Table, bits uint32) ([]nl.FlowMark, error) {
 	var marks []nl.FlowMark

@@ -13,7 +13,7 @@ func (c *Cluster) Commit() Delta {
 	c.applyGroups()
 	var d Delta
 	d.Policies = c.changedPolicies()
-	c.markSets()
+	d.Moved = c.markSets()
 	d.Sets = c.changedSets()
 	if c.localDirty {
 		d.Pods = c.rebuildLocals()
