@@ -100,11 +100,16 @@ func (n *node) addPod(name string) *pod {
 // addEndpoint writes what cni-bridge would have.
 func (n *node) addEndpoint(p *pod) {
 	n.t.Helper()
-	namespace, name, _ := strings.Cut(p.name, "/")
+	namespace, name := splitName(p.name)
 	n.write(n.dir.Endpoint("c"+p.veth, "eth0"), fmt.Sprintf(`{
   "version": 1, "containerID": "c%s", "interface": "eth0", "namespace": %q, "pod": %q, "uid": "uid-%s",
   "ip": {"ipv4": "%s", "ipv6": "%s"}, "mac": %q, "bridge": "cni0", "hostVeth": %q
 }`, p.veth, namespace, name, name, p.addrs.IPv4, p.addrs.IPv6, p.mac(), p.veth))
+}
+
+func splitName(name string) (namespace, pod string) {
+	namespace, pod, _ = strings.Cut(name, "/")
+	return namespace, pod
 }
 
 func (p *pod) mac() string { return strings.TrimSpace(p.Run("cat", "/sys/class/net/eth0/address")) }

@@ -13,7 +13,9 @@ const unknown = "\x00"
 
 // diffObjects is what leads from one ruleset to another, as nft commands.
 func diffObjects(have, want []*ruleset.Object) (commands []string) {
-	add := func(format string, args ...any) { commands = append(commands, "nft "+quote(fmt.Sprintf(format, args...))) }
+	add := func(format string, args ...any) {
+		commands = append(commands, "nft "+quote(fmt.Sprintf(format, args...)))
+	}
 	old := map[ruleset.ID]*ruleset.Object{}
 	for _, o := range have {
 		old[o.ID] = o

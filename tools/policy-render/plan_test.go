@@ -10,7 +10,9 @@ import (
 )
 
 func TestDiffObjects(t *testing.T) {
-	id := func(kind ruleset.Kind, name string) ruleset.ID { return ruleset.ID{Family: "inet", Kind: kind, Name: name} }
+	id := func(kind ruleset.Kind, name string) ruleset.ID {
+		return ruleset.ID{Family: "inet", Kind: kind, Name: name}
+	}
 	have := []*ruleset.Object{
 		{ID: id(ruleset.Set, "same"), Head: []string{"type ipv4_addr"}, Lines: []string{"10.0.0.1"}},
 		{ID: id(ruleset.Set, "members"), Head: []string{"type ipv4_addr"}, Lines: []string{`10.0.0.1 comment "a/b"`, `10.0.0.2 comment "a/c"`}},

@@ -14,7 +14,7 @@ func (r *replay) Read(p []byte) (int, error) {
 	if r.source != nil {
 		n, err := r.source.Read(p)
 		r.data = append(r.data, p[:n]...)
-		if err == io.EOF { //nolint:errorlint // a Reader returns it as it is
+		if err == io.EOF {
 			r.source = nil
 		}
 		return n, err

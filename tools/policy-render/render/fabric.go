@@ -1,6 +1,9 @@
 package render
 
-import "github.com/towpath/towpath/lib/ruleset"
+import (
+	"github.com/towpath/towpath/lib/ruleset"
+	"github.com/towpath/towpath/tools/policy-render/model"
+)
 
 // fabric is the chains of the bridge table, which hold a pod to its own addresses: the rules of the inet table
 // believe them. It asks no state, as no kernel is sure to track connections on a bridge. The first rule is the way of nearly
@@ -30,5 +33,32 @@ func (c *Config) fabric() []*ruleset.Object {
 			"goto spoofed",
 		),
 		chain("bridge", "spoofed", "", spoofed...),
+		// A packet to many has no destination that the maps know, and on its way through a bridge meets the inet rules before
+		// it is clear whose it becomes. So pods that are isolated get none from others, except what IPv6 needs.
+		chain("bridge", "forward", "type filter hook forward priority filter; policy accept;",
+			"ether type ip ip daddr 224.0.0.0/3 goto multicast",
+			"ether type ip6 ip6 daddr ff00::/8 goto multicast",
+		),
+		chain("bridge", "multicast", "",
+			"icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept",
+			"oifname vmap @guarded",
+		),
 	}
+}
+
+// guard is the chain of what goes to many and would reach a pod of a group that is isolated.
+func (c *Config) guard(group string) *ruleset.Object {
+	return chain("bridge", "deny-"+group, "", c.logAndDrop(upper[model.Ingress], group)...)
+}
+
+// forEveryone says whether one of the policies allows whatever comes in: its pods get what goes to many, too.
+func forEveryone(policies []*model.Policy) bool {
+	for _, p := range policies {
+		for _, r := range p.Rules[model.Ingress] {
+			if r.AnyPeer && r.AnyPort {
+				return true
+			}
+		}
+	}
+	return false
 }

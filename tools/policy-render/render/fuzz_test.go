@@ -35,7 +35,9 @@ func clusterOf(w words) *model.Cluster {
 	c := model.New("n1")
 	c.SetNamespace(model.Namespace{Name: w.namespace, Labels: map[string]string{w.key: w.value}})
 	c.SetNamespace(model.Namespace{Name: "victim", Labels: map[string]string{"team": "v"}})
-	addr := func(a string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(a), netip.MustParseAddr("fd00:244:0:1::" + a[len(a)-1:])} }
+	addr := func(a string) []netip.Addr {
+		return []netip.Addr{netip.MustParseAddr(a), netip.MustParseAddr("fd00:244:0:1::" + a[len(a)-1:])}
+	}
 	c.SetPod(model.Pod{
 		Key: model.Key{Namespace: w.namespace, Name: w.pod}, Node: "n1", IPs: addr("10.244.1.2"), Labels: map[string]string{"hostile": "yes", w.key: w.value},
 		Ports: []model.NamedPort{{Name: w.port, Protocol: model.TCP, Port: 8080}},
@@ -116,7 +118,7 @@ func FuzzRender(f *testing.F) {
 		c := clusterOf(w)
 		d := c.Commit()
 		for _, p := range c.Relevant() {
-			if p.Key.Name == w.policy && p.Invalid != "" { // then a part of it is to match nothing, and nothing else
+			if p.Name == w.policy && p.Invalid != "" { // then a part of it is to match nothing, and nothing else
 				checkVictim(t, c, d)
 				return
 			}

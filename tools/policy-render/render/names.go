@@ -11,7 +11,7 @@ import (
 	"github.com/towpath/towpath/tools/policy-render/model"
 )
 
-// short and verdict of a direction.
+// How a direction is written, and what an allowed packet does then.
 var (
 	letter  = [2]string{model.Ingress: "i", model.Egress: "e"}
 	upper   = [2]string{model.Ingress: "I", model.Egress: "E"}
@@ -42,7 +42,7 @@ func PolicyChain(d model.Direction, k model.Key) string {
 func plain(name string) bool {
 	for i := range len(name) {
 		c := name[i]
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.') {
+		if ok := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.'; !ok {
 			return false
 		}
 	}
@@ -67,7 +67,7 @@ func SetName(s *model.Set, suffix string) string {
 // clean makes one line of any text: what is no name of Kubernetes was not written by an API server.
 func clean(text string) string { return strings.Trim(nft.Quote(text), `"`) }
 
-// word makes one word of any name.
+// oneWord makes one word of any name.
 func oneWord(name string) string {
 	if plain(name) {
 		return name

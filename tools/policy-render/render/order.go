@@ -29,6 +29,9 @@ var ranks = []struct {
 	{"bridge/chains/advert.", 2},
 	{"bridge/chains/port.", 2},
 	{"bridge/chains/prerouting.", 3},
+	{"bridge/maps/guarded.", 2},
+	{"bridge/chains/multicast.", 3},
+	{"bridge/chains/forward.", 4},
 	{"inet/chains/", 1},
 	{"bridge/chains/", 1},
 }

@@ -45,6 +45,7 @@ var podHeads = map[ruleset.ID]string{
 	{Family: "bridge", Kind: ruleset.Set, Name: "mac"}:     "type ifname . ether_addr",
 	{Family: "bridge", Kind: ruleset.Set, Name: "port4"}:   "type ifname . ether_addr . ipv4_addr",
 	{Family: "bridge", Kind: ruleset.Set, Name: "port6"}:   "type ifname . ether_addr . ipv6_addr",
+	{Family: "bridge", Kind: ruleset.Map, Name: "guarded"}: "type ifname : verdict",
 	{Family: "bridge", Kind: ruleset.Set, Name: "target6"}: "typeof iifname . ether saddr . @th,64,128",
 	{Family: "inet", Kind: ruleset.Map, Name: "egress4"}:   "type ipv4_addr : verdict",
 	{Family: "inet", Kind: ruleset.Map, Name: "egress6"}:   "type ipv6_addr : verdict",
@@ -73,7 +74,9 @@ type claim struct {
 const closed = "unknown-pod"
 
 // addPods takes the local pods in. Where two claim one address and are not to be judged alike, it is nobody's.
-func (t table) addPods(pods []*model.LocalPod, group func(model.Direction, []*model.Policy) string) {
+// guards are the groups whose ports are guarded.
+func (t table) addPods(pods []*model.LocalPod, group func(model.Direction, []*model.Policy) string) (guards map[string]bool) {
+	guards = map[string]bool{}
 	claims := make(map[netip.Addr]claim, len(pods))
 	for _, p := range pods {
 		c := claim{comment: podComment(p.Key)}
@@ -82,6 +85,10 @@ func (t table) addPods(pods []*model.LocalPod, group func(model.Direction, []*mo
 		}
 		for d := range c.groups {
 			c.groups[d] = group(model.Direction(d), p.Policies[d])
+		}
+		if in := c.groups[model.Ingress]; in != "" && p.Endpoint != nil && device.MatchString(p.Endpoint.Veth) && !forEveryone(p.Policies[model.Ingress]) {
+			guards[in] = true
+			t.add("bridge", ruleset.Map, "guarded", `"`+p.Endpoint.Veth+`" : goto deny-`+in)
 		}
 		for _, a := range p.IPs {
 			if have, ok := claims[a]; ok && have.groups != c.groups {
@@ -104,6 +111,7 @@ func (t table) addPods(pods []*model.LocalPod, group func(model.Direction, []*mo
 			t.add("inet", ruleset.Map, word[d]+familyOf(a).suffix, a.String()+" comment "+c.comment+" : "+verdict)
 		}
 	}
+	return guards
 }
 
 // addPort takes an endpoint's port in.

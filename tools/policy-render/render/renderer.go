@@ -15,6 +15,8 @@ type Renderer struct {
 	config    Config
 	entries   []entry // in the order in which nft can load them
 	groups    map[string]group
+	guards    map[string]bool               // groups with guarded ports
+	everyone  map[model.Key]bool            // policies that allow whatever comes in
 	using     map[model.Key]map[string]bool // groups by policy
 	ports     map[string]int                // port sets by name: chains that name them
 	portsOf   map[string][]string           // by chain
@@ -44,7 +46,7 @@ type Changes struct {
 // New makes a renderer that has printed nothing yet.
 func New(c Config) *Renderer {
 	return &Renderer{
-		config: c, groups: map[string]group{}, using: map[model.Key]map[string]bool{}, ports: map[string]int{}, portsOf: map[string][]string{},
+		config: c, groups: map[string]group{}, guards: map[string]bool{}, everyone: map[model.Key]bool{}, using: map[model.Key]map[string]bool{}, ports: map[string]int{}, portsOf: map[string][]string{},
 		endpoints: map[string]model.Endpoint{}, names: map[netip.Prefix]map[netip.Addr]struct{}{},
 	}
 }
@@ -114,6 +116,12 @@ func (r *Renderer) policies(c *model.Cluster, keys []model.Key) map[string]bool 
 	relevant := c.Relevant()
 	for _, k := range keys {
 		i, found := slices.BinarySearchFunc(relevant, k, func(p *model.Policy, k model.Key) int { return compareKeys(p.Key, k) })
+		if every := found && forEveryone(relevant[i:i+1]); every != r.everyone[k] {
+			r.dirty = true
+			if delete(r.everyone, k); every {
+				r.everyone[k] = true
+			}
+		}
 		for d := range 2 {
 			dir := model.Direction(d)
 			var o *ruleset.Object
@@ -165,7 +173,7 @@ func (r *Renderer) pods(c *model.Cluster) map[string]bool {
 	}
 	known := map[list]string{} // pods of equal labels share a slice
 	t := table{}
-	t.addPods(c.LocalPods(), func(d model.Direction, policies []*model.Policy) string {
+	guards := t.addPods(c.LocalPods(), func(d model.Direction, policies []*model.Policy) string {
 		if len(policies) == 0 {
 			return ""
 		}
@@ -183,6 +191,17 @@ func (r *Renderer) pods(c *model.Cluster) map[string]bool {
 	for _, o := range t.objects() {
 		r.put(o)
 	}
+	for name := range guards {
+		if !r.guards[name] {
+			r.put(r.config.guard(name))
+		}
+	}
+	for name := range r.guards {
+		if !guards[name] {
+			r.remove(r.config.guard(name).ID)
+		}
+	}
+	r.guards = guards
 	fresh := map[string]bool{}
 	for name, g := range groups {
 		if _, ok := r.groups[name]; !ok {
