@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"sigs.k8s.io/yaml"
 
 	"github.com/towpath/towpath/lib/watch"
-	"github.com/towpath/towpath/tools/policy-render/model"
 )
 
 func podText(i int) string {
@@ -75,18 +73,6 @@ func BenchmarkRead(b *testing.B) {
 					b.Fatal(len(got), err)
 				}
 			}
-			var before, after runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-			cl := model.New("")
-			if err := Load(cl, got); err != nil {
-				b.Fatal(err)
-			}
-			got = nil
-			runtime.GC()
-			runtime.ReadMemStats(&after)
-			runtime.KeepAlive(cl)
-			b.ReportMetric(float64(int64(after.HeapAlloc)-int64(before.HeapAlloc)), "heap-after-load-B")
 		})
 	}
 }
