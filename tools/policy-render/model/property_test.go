@@ -182,7 +182,11 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 			for range 1 + r.IntN(4)*r.IntN(4) {
 				o.step(r, c)
 			}
+			before := members(c)
 			d := c.Commit()
+			if step > 0 {
+				checkMoved(t, d, before, members(c))
+			}
 			apply(shadow, c, d)
 			f, first := o.fresh()
 			want := pieces(f)
@@ -211,6 +215,37 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 		c.Commit()
 		if n := len(c.sets) + len(c.hashes) + len(c.byAddr) + len(c.twins) + len(c.hidden) + len(c.relevant) + len(c.active) + len(c.byPod) + len(c.byEndpoint) + len(c.namespaces); n > 0 {
 			t.Fatalf("seed %d: %d things are left of nothing: %d sets, %d namespaces", seed, n, len(c.sets), len(c.namespaces))
+		}
+	}
+}
+
+// members are the members of each set in use.
+func members(c *Cluster) map[string]map[Member]bool {
+	out := map[string]map[Member]bool{}
+	for _, s := range c.Sets() {
+		out[s.Key()] = map[Member]bool{}
+		for _, m := range append(s.Members(state.IPv4), s.Members(state.IPv6)...) {
+			m.Pod = Key{}
+			out[s.Key()][m] = true
+		}
+	}
+	return out
+}
+
+// checkMoved wants every address that came into or went out of a set which stayed in use among Moved.
+func checkMoved(t *testing.T, d Delta, before, now map[string]map[Member]bool) {
+	t.Helper()
+	for key, was := range before {
+		is, stayed := now[key]
+		if !stayed {
+			continue
+		}
+		for _, pair := range [][2]map[Member]bool{{was, is}, {is, was}} {
+			for m := range pair[0] {
+				if !pair[1][m] && !slices.Contains(d.Moved, m.Addr) {
+					t.Fatalf("set %s: %v moved, and is not among %v", key, m, d.Moved)
+				}
+			}
 		}
 	}
 }
