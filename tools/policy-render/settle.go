@@ -50,17 +50,48 @@ func (w *watcher) affect(d model.Delta) {
 	}
 }
 
-// cut hands over whose connections to look at, once the kernel has the rules to look at them by.
+// writtenMax bounds how many generations are remembered that the kernel has not told of.
+const writtenMax = 100
+
+// written is a generation of policy.nft and whose connections it may judge in another way than the one before it.
+type written struct {
+	generation string
+	affected   map[netip.Addr]struct{}
+}
+
+// cut hands over whose connections to look at, once the kernel has the rules to look at them by: those of a generation,
+// or of any later one. While one change follows another the newest is never the one that the kernel has.
 func (w *watcher) cut() {
-	if w.loaded != w.writer.generation {
+	if w.loaded == w.writer.generation {
+		w.writer.sweep()
+	}
+	if w.cutter == nil {
 		return
 	}
-	w.writer.sweep()
-	if w.cutter == nil || len(w.affected) == 0 {
-		return
+	if n := len(w.written); n == 0 || w.written[n-1].generation != w.writer.generation {
+		w.written = append(w.written, written{w.writer.generation, map[netip.Addr]struct{}{}})
 	}
-	w.cutter.after(slices.SortedFunc(maps.Keys(w.affected), netip.Addr.Compare))
+	maps.Copy(w.written[len(w.written)-1].affected, w.affected)
 	clear(w.affected)
+	if len(w.written) > writtenMax {
+		maps.Copy(w.written[1].affected, w.written[0].affected)
+		w.written = slices.Delete(w.written, 0, 1)
+	}
+	due := len(w.written) - 1
+	for due >= 0 && w.written[due].generation != w.loaded {
+		due--
+	}
+	affected := map[netip.Addr]struct{}{}
+	for i := range due + 1 {
+		maps.Copy(affected, w.written[i].affected)
+		clear(w.written[i].affected)
+	}
+	if due > 0 {
+		w.written = slices.Delete(w.written, 0, due)
+	}
+	if len(affected) > 0 {
+		w.cutter.after(slices.SortedFunc(maps.Keys(affected), netip.Addr.Compare))
+	}
 }
 
 // report logs a fault once, and says in one line how things stand.

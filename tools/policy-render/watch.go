@@ -24,12 +24,13 @@ type watcher struct {
 	writer writer
 	cutter cutter
 
-	synced                bool             // all objects were told of: there is something to conclude from what is missing
-	broken                []error          // objects that cannot be read
-	faults                map[string]error // files that cannot be read
-	loaded                string           // generation that the kernel holds
-	affected              map[netip.Addr]struct{}
-	reprint               bool // the lease changed
+	synced                bool                    // all objects were told of: there is something to conclude from what is missing
+	broken                []error                 // objects that cannot be read
+	faults                map[string]error        // files that cannot be read
+	loaded                string                  // generation that the kernel holds
+	affected              map[netip.Addr]struct{} // since the last write
+	written               []written               // generations that the kernel has not got yet, and before them the one it has
+	reprint               bool                    // the lease changed
 	stands                bool
 	retry                 keep.Backoff
 	lastError, lastStatus string
