@@ -179,10 +179,10 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 		c := New("n1")
 		shadow := map[string]string{}
 		for step := range steps {
+			before := members(c)
 			for range 1 + r.IntN(4)*r.IntN(4) {
 				o.step(r, c)
 			}
-			before := members(c)
 			d := c.Commit()
 			if step > 0 {
 				checkMoved(t, d, before, members(c))
