@@ -177,7 +177,7 @@ func (c *NFTConn) Commit(b *NFTBatch) error {
 	}
 }
 
-// RuleHandles are the handles of a chain's rules, in their order.
+// RuleHandles are the handles of a chain's rules, in their order; none for a chain that is not there.
 func (c *NFTConn) RuleHandles(family, table, chain string) ([]uint64, error) {
 	c.seq++
 	out, start := begin(nil, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, c.seq)

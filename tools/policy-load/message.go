@@ -79,8 +79,10 @@ func compile(changes []change) (*batch, error) {
 func compileAll(p *policy) (*batch, error) {
 	b := &batch{types: map[*object]settype{}}
 	size := 0
-	for _, o := range p.objects {
-		size += 2 * len(o.text)
+	for _, o := range p.objects { // an element takes about as much as its text, a rule some five times that
+		if size += len(o.text); o.Kind == ruleset.Chain {
+			size += 4*len(o.text) + 200
+		}
 	}
 	b.Grow(size)
 	for _, family := range ruleset.Families {
@@ -88,24 +90,34 @@ func compileAll(p *policy) (*batch, error) {
 		b.table(unix.NFT_MSG_DELTABLE, family)
 		b.table(unix.NFT_MSG_NEWTABLE, family)
 	}
-	var part []change
+	part := make([]change, 0, 512)
+	flush := func() error {
+		for i := 0; i < len(part); {
+			n, err := b.add(part[i:])
+			if err != nil {
+				return &outside{part[i], err}
+			}
+			i += n
+		}
+		part = part[:0]
+		return nil
+	}
 	fill := func(verb verb, kind ruleset.Kind) error {
 		for _, o := range p.objects {
 			if o.Kind != kind {
 				continue
 			}
-			part = part[:0]
 			number := o.first
 			for line := range o.lines() {
 				part = append(part, change{verb: verb, object: o, line: line, number: number})
-				number++
-			}
-			for i := 0; i < len(part); {
-				n, err := b.add(part[i:])
-				if err != nil {
-					return &outside{part[i], err}
+				if number++; len(part) == cap(part) {
+					if err := flush(); err != nil {
+						return err
+					}
 				}
-				i += n
+			}
+			if err := flush(); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -122,3 +122,69 @@ func TestChangesLeadToTheSame(t *testing.T) {
 	}
 	t.Logf("%d transactions by netlink", fast)
 }
+
+// TestOutsideTheGrammar: a line that is not compiled here goes through nft, first and as a change, and is recognised as our
+// own doing.
+func TestOutsideTheGrammar(t *testing.T) {
+	n := nstest.New(t, "outside")
+	dir := state.Dir(t.TempDir())
+	w := newWorld(4, 3, 3, 3)
+	n.Do(func() {
+		s, log := newStep(t, dir)
+		for i, want := range []string{"slow loaded", "slow changed", "changed"} {
+			objects := w.render()
+			for _, o := range objects {
+				if o.Name == "unknown-pod" && i < 2 {
+					o.Lines = append(o.Lines, "tcp flags syn counter", "tcp flags fin counter")[:2+min(i+1, 2)]
+				}
+			}
+			if err := writeObjects(dir, nil, objects); err != nil {
+				t.Error(err)
+				return
+			}
+			log.Reset()
+			if err := s.settle(t.Context(), "test"); err != nil {
+				t.Error(err)
+			}
+			for _, word := range []string{"slow", "loaded", "changed"} {
+				if strings.Contains(log.String(), "msg="+word) != strings.Contains(want, word) {
+					t.Errorf("%d: want %s:\n%s", i, want, log)
+				}
+			}
+		}
+	})
+	fresh := nstest.New(t, "fresh")
+	fresh.Run("nft", "-f", dir.PolicyNFT())
+	if diff := cmp.Diff(listing(fresh), listing(n)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestCountersStay: a rule that did not change keeps its counter and handle, whatever changes around it.
+func TestCountersStay(t *testing.T) {
+	n := nstest.New(t, "counters")
+	dir := state.Dir(t.TempDir())
+	w := newWorld(4, 6, 9, 5)
+	n.Do(func() {
+		s, _ := newStep(t, dir)
+		settle := func() {
+			w.write(t, dir)
+			if err := s.settle(t.Context(), "test"); err != nil {
+				t.Error(err)
+			}
+		}
+		settle()
+		before := n.Run("nft", "-a", "list", "chain", "inet", ruleset.Table, "pi-ns-1/pol.1")
+		other := n.Run("nft", "-a", "list", "chain", "inet", ruleset.Table, "forward")
+		w.policies[0]++
+		w.sets[1] = append(w.sets[1], 900)
+		delete(w.policies, 5)
+		settle()
+		if after := n.Run("nft", "-a", "list", "chain", "inet", ruleset.Table, "pi-ns-1/pol.1"); after != before {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+		if after := n.Run("nft", "-a", "list", "chain", "inet", ruleset.Table, "forward"); after != other {
+			t.Errorf("before:\n%s\nafter:\n%s", other, after)
+		}
+	})
+}
