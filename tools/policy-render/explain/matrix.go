@@ -242,8 +242,8 @@ func (m *Matrix) asked() string {
 
 // Text is the table for a terminal: a row for each group of sources.
 func (m *Matrix) Text(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintf(t, "%s: + allowed, ~ in part, - denied; rows are sources\n", m.asked())
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
 	for i := range m.groups {
 		fmt.Fprintf(t, "\t%d", i+1)
 	}
@@ -257,6 +257,14 @@ func (m *Matrix) Text(w io.Writer) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	if _, err := fmt.Fprintf(w, "%s: + allowed, ~ in part, - denied; rows are sources\n", m.asked()); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
 	}
 	for i, g := range m.groups {
 		if len(g.pods) > 1 {

@@ -56,8 +56,8 @@ func TestMatrixGroups(t *testing.T) {
                           1 2 3 4
 1 3 pods                  + + + +
 2 dev/web                 +   + +
-3 external                + -    
-4 external 203.0.113.0/24 + +    
+3 external                + -
+4 external 203.0.113.0/24 + +
 group 1: dev/a dev/b dev/c
 `
 	if d := cmp.Diff(want, text.String()); d != "" {
