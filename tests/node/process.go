@@ -1,14 +1,12 @@
 package node
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -53,25 +51,7 @@ type Process struct {
 	*exec.Cmd
 	n    *Node
 	name string
-	log  buffer
-}
-
-// buffer may be read while a process writes to it.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log  string // file, not a pipe, which what it starts could hold open
 }
 
 // Watch starts a program with its verb watch. It is killed when the test ends; where the test has failed its log is
@@ -80,16 +60,21 @@ func (n *Node) Watch(name string, more ...string) *Process {
 	n.T.Helper()
 	// nsenter becomes the program, so that the process we know is the program's own.
 	args := append([]string{"--net=" + n.Path, "--", Binary(n.T, name)}, append(n.args(name, "watch"), more...)...)
-	p := &Process{Cmd: exec.Command("nsenter", args...), n: n, name: name}
-	p.Stdout, p.Stderr = &p.log, &p.log
+	log, err := os.CreateTemp(n.dir, name+"-*.log")
+	if err != nil {
+		n.T.Fatal(err)
+	}
+	defer log.Close()
+	p := &Process{Cmd: exec.Command("nsenter", args...), n: n, name: name, log: log.Name()}
+	p.Stdout, p.Stderr = log, log
 	if err := p.Start(); err != nil {
 		n.T.Fatal(err)
 	}
 	n.T.Cleanup(func() {
 		p.Kill()
 		if n.T.Failed() {
-			text := p.log.String()
-			n.T.Logf("%s, its log's end:\n%s", name, text[max(0, len(text)-4000):])
+			text, _ := os.ReadFile(p.log)
+			n.T.Logf("%s, its log's end:\n%s", name, text[max(0, len(text)-3000):])
 		}
 	})
 	return p

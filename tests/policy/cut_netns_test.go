@@ -16,9 +16,7 @@ func running(t *testing.T, flags ...string) *scene {
 	s.Flags = flags
 	s.Namespaces("dev env=dev", "prod env=prod team=a")
 	s.Policies()
-	for _, p := range [][2]string{{"dev/web", "app=web tier=front"}, {"dev/db", "app=db"}, {"prod/client", "app=client"}, {"prod/web", "app=web flag="}} {
-		s.pods[p[0]] = s.Pod(p[0], p[1])
-	}
+	s.people()
 	return s
 }
 

@@ -25,8 +25,9 @@ func TestMain(m *testing.M) { nstest.Main(m.Run) }
 // line begins with "v4" or "v6".
 type scene struct {
 	*node.Node
-	t    *testing.T
-	pods map[string]*node.Pod
+	t     *testing.T
+	pods  map[string]*node.Pod
+	flows uint32 // that traffic has had
 }
 
 // spec has named ports in a container, in another one under the same name, and in a sidecar.
