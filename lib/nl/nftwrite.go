@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ type NFTBatch struct {
 	b     []byte
 	kinds []uint16
 	start int // of the message that is being written
+	over  bool
 }
 
 // Begin starts a message: one of NFT_MSG_*, with netlink flags beside NLM_F_REQUEST, about an object of a family.
@@ -60,11 +62,12 @@ func (b *NFTBatch) Uint64(kind uint16, v uint64) {
 	b.b = appendAttr(b.b, kind, binary.BigEndian.AppendUint64(nil, v))
 }
 
-// Nest adds an attribute made of those that f adds.
+// Nest adds an attribute made of those that f adds. One of more than 65,535 bytes makes Commit fail.
 func (b *NFTBatch) Nest(kind uint16, f func()) {
 	start := len(b.b)
 	b.b = append(b.b, 0, 0, 0, 0)
 	f()
+	b.over = b.over || len(b.b)-start > math.MaxUint16
 	binary.NativeEndian.PutUint16(b.b[start:], uint16(len(b.b)-start))
 	binary.NativeEndian.PutUint16(b.b[start+2:], kind|unix.NLA_F_NESTED)
 }
@@ -134,6 +137,9 @@ func (c *NFTConn) Port() uint32 { return c.port }
 
 // Commit gives the batch to the kernel, which takes all of it or nothing (*NFTRefused). It is of no use afterwards.
 func (c *NFTConn) Commit(b *NFTBatch) error {
+	if b.over {
+		return kernelError("write nftables", &NFTRefused{-1, unix.EMSGSIZE})
+	}
 	if len(b.kinds) == 0 {
 		return nil
 	}

@@ -80,6 +80,12 @@ func TestNFTConn(t *testing.T) {
 		if err := c.Commit(&NFTBatch{}); err != nil {
 			t.Errorf("an empty transaction: %v", err)
 		}
+		b = NFTBatch{}
+		addChain(&b, "z")
+		b.Nest(unix.NFTA_CHAIN_HOOK, func() { b.Bytes(1, make([]byte, 40000)); b.Bytes(2, make([]byte, 40000)) })
+		if err := c.Commit(&b); !errors.Is(err, unix.EMSGSIZE) {
+			t.Errorf("an attribute that is too long: %v", err)
+		}
 	})
 	n.Run("nft", "list chain inet t x")
 }

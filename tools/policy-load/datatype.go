@@ -77,7 +77,7 @@ func named(names map[string]uint64, size int) func(string) ([]byte, error) {
 		n, ok := names[s]
 		if !ok {
 			var err error
-			if n, err = strconv.ParseUint(s, 0, 8*size); err != nil {
+			if n, err = number(s, 8*size); err != nil {
 				return nil, fmt.Errorf("%q is no value that is known here", s)
 			}
 		}
@@ -95,9 +95,9 @@ func hexadecimal(s string) ([]byte, error) {
 }
 
 func hostNumber(s string) ([]byte, error) {
-	n, err := strconv.ParseUint(s, 0, 32)
+	n, err := number(s, 32)
 	if err != nil {
-		return nil, fmt.Errorf("%q is no number", s)
+		return nil, err
 	}
 	return binary.NativeEndian.AppendUint32(nil, uint32(n)), nil
 }
@@ -124,6 +124,30 @@ func interfaceName(s string) ([]byte, error) {
 		return nil, fmt.Errorf("%q is no name of an interface", s)
 	}
 	return append([]byte(s), make([]byte, unix.IFNAMSIZ-len(s))...), nil
+}
+
+// number reads a decimal number, or a hexadecimal one after 0x. One that begins with a 0 is left to nft to make sense of.
+func number(s string, bits int) (uint64, error) {
+	digits, base := s, 10
+	if hex, ok := strings.CutPrefix(s, "0x"); ok {
+		digits, base = hex, 16
+	} else if len(s) > 1 && s[0] == '0' {
+		digits = ""
+	}
+	n, err := strconv.ParseUint(digits, base, bits)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no number of %d bits", s, bits)
+	}
+	return n, nil
+}
+
+// comment takes the quotes off a comment of the length that nft takes.
+func comment(quoted string) (string, error) {
+	text, err := unquote(quoted)
+	if err == nil && (text == "" || len(text) > maxComment) {
+		err = fmt.Errorf("a comment that nft would not take")
+	}
+	return text, err
 }
 
 // unquote takes the quotes off a string that may have them. nft knows no escape inside.

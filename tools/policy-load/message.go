@@ -233,7 +233,7 @@ var filterPriority = map[string]string{"inet": "0", "bridge": "-200"}
 var baseChain = regexp.MustCompile(`^type filter hook ([a-z]+) priority (filter|-?[0-9]{1,9}); policy (accept|drop);$`)
 
 func (b *batch) chain(o *object) error {
-	comment, base := "", []string(nil)
+	about, base := "", []string(nil)
 	for _, h := range o.head {
 		if m := baseChain.FindStringSubmatch(h); m != nil && base == nil {
 			base = m
@@ -244,7 +244,7 @@ func (b *batch) chain(o *object) error {
 			return fmt.Errorf("%q is not known here", h)
 		}
 		var err error
-		if comment, err = unquote(strings.TrimSuffix(text, ";")); err != nil {
+		if about, err = comment(strings.TrimSuffix(text, ";")); err != nil {
 			return err
 		}
 	}
@@ -267,8 +267,8 @@ func (b *batch) chain(o *object) error {
 			b.Uint32(unix.NFTA_HOOK_PRIORITY, uint32(int32(priority)))
 		})
 	}
-	if comment != "" {
-		b.Bytes(attrChainUserdata, udataText(nil, udataChainComment, comment))
+	if about != "" {
+		b.Bytes(attrChainUserdata, udataText(nil, udataChainComment, about))
 	}
 	return nil
 }

@@ -130,11 +130,7 @@ func (r *rule) number(bits int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseUint(word, 0, bits)
-	if err != nil {
-		return 0, fmt.Errorf("%q is no number", word)
-	}
-	return n, nil
+	return number(word, bits)
 }
 
 // statement reads a statement, if one comes.
@@ -164,9 +160,8 @@ func (r *rule) statement() (done bool, err error) {
 		if err != nil {
 			return true, err
 		}
-		r.comment, err = unquote(text)
-		if err == nil && (r.comment == "" || len(r.comment) > maxComment || len(r.words) > 0) {
-			err = fmt.Errorf("a comment that nft would not take")
+		if r.comment, err = comment(text); err == nil && len(r.words) > 0 {
+			err = fmt.Errorf("%q follows the comment", r.words[0])
 		}
 		return true, err
 	default:

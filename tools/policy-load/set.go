@@ -50,7 +50,7 @@ func typeOf(o *object) (t settype, err error) {
 		case h == "flags interval":
 			t.interval = true
 		case word == "comment":
-			t.comment, err = unquote(rest)
+			t.comment, err = comment(rest)
 		default:
 			return t, fmt.Errorf("%q is not known here", h)
 		}
