@@ -73,7 +73,7 @@ func arp(operation byte, mac net.HardwareAddr, sender, target netip.Addr, text s
 }
 
 // send puts frames on a device.
-func send(t *testing.T, ns *nstest.Namespace, device string, frames ...[]byte) {
+func send(t testing.TB, ns *nstest.Namespace, device string, frames ...[]byte) {
 	t.Helper()
 	ns.Do(func() {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -96,7 +96,7 @@ func send(t *testing.T, ns *nstest.Namespace, device string, frames ...[]byte) {
 }
 
 // capture begins to record what comes in by a device, and returns what finds a text in it.
-func capture(t *testing.T, ns *nstest.Namespace, device string) (seen func(text string) bool) {
+func capture(t testing.TB, ns *nstest.Namespace, device string) (seen func(text string) bool) {
 	t.Helper()
 	var fd int
 	ns.Do(func() {
@@ -131,7 +131,7 @@ func capture(t *testing.T, ns *nstest.Namespace, device string) (seen func(text 
 }
 
 // arrives waits until a text was seen.
-func arrives(t *testing.T, what string, seen func(string) bool, text string) {
+func arrives(t testing.TB, what string, seen func(string) bool, text string) {
 	t.Helper()
 	for end := time.Now().Add(patient); !seen(text); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(end) {

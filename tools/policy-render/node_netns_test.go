@@ -21,7 +21,7 @@ import (
 
 // node is a node with a bridge of pods, and a host outside that stands for the other nodes' pods too.
 type node struct {
-	t             *testing.T
+	t             testing.TB
 	host, outside *nstest.Namespace
 	pods          map[string]*pod
 	dir           state.Dir
@@ -49,7 +49,7 @@ func pair(a, b string) state.Pair[netip.Addr] {
 }
 
 // newNode makes the node. Pods are named NAMESPACE/NAME; the first gets address .2.
-func newNode(t *testing.T, names ...string) *node {
+func newNode(t testing.TB, names ...string) *node {
 	t.Helper()
 	n := &node{
 		t: t, host: nstest.New(t, "node"), outside: nstest.New(t, "outside"), pods: map[string]*pod{}, dir: state.Dir(t.TempDir()),
@@ -145,7 +145,7 @@ func (n *node) load(args ...string) {
 }
 
 // serve answers connections with "ok".
-func serve(t *testing.T, ns *nstest.Namespace) {
+func serve(t testing.TB, ns *nstest.Namespace) {
 	t.Helper()
 	ns.Do(func() {
 		for _, port := range servedPorts {

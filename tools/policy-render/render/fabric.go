@@ -36,8 +36,8 @@ func (c *Config) fabric() []*ruleset.Object {
 		// A packet to many has no destination that the maps know, and on its way through a bridge meets the inet rules before
 		// it is clear whose it becomes. So pods that are isolated get none from others, except what IPv6 needs.
 		chain("bridge", "forward", "type filter hook forward priority filter; policy accept;",
-			"ether type ip ip daddr 224.0.0.0/3 goto multicast",
-			"ether type ip6 ip6 daddr ff00::/8 goto multicast",
+			"ip daddr 224.0.0.0/3 goto multicast",
+			"ip6 daddr ff00::/8 goto multicast",
 		),
 		chain("bridge", "multicast", "",
 			"icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept",
