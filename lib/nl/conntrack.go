@@ -33,14 +33,10 @@ type Flow struct {
 // Conntrack is a socket to the table of flows. It is safe for one goroutine at a time.
 type Conntrack struct {
 	s Socket
-	// Filtered is how many addresses are looked for by dumps that the kernel filters, before one dump of
-	// everything, filtered here, is cheaper.
-	Filtered int
+	// filter says whether addresses are better looked for by dumps that the kernel filters, two for each,
+	// than by one of everything that is filtered here.
+	filter func(addresses int) bool
 }
-
-// filteredDefault is where both ways cost about the same with 50,000 flows in a table of 262,144 buckets:
-// a dump of everything takes 110 ms, the two filtered ones for an address 35 ms (BenchmarkFlows).
-const filteredDefault = 3
 
 // OpenConntrack opens a socket in the network namespace of the calling thread.
 func OpenConntrack() (*Conntrack, error) {
@@ -58,7 +54,9 @@ func OpenConntrack() (*Conntrack, error) {
 	for _, option := range []int{unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK} {
 		_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, option, 1)
 	}
-	return &Conntrack{s: Socket{fd: fd, seq: 1, in: make([]byte, 64<<10)}, Filtered: filteredDefault}, nil
+	c := &Conntrack{s: Socket{fd: fd, seq: 1, in: make([]byte, 64<<10)}}
+	c.filter = c.worthFiltering
+	return c, nil
 }
 
 // Close closes the socket.
@@ -68,7 +66,7 @@ func (c *Conntrack) Close() error { return c.s.Close() }
 func (c *Conntrack) Apply(changes []Change) []error { return c.s.Apply(changes, nil) }
 
 // Flows calls f once for every flow of which one of the addresses is the source, or the destination
-// after DNAT: Orig.Src or Reply.Src. For few IPv4 addresses the kernel filters (Linux 5.8 and later; an
+// after DNAT: Orig.Src or Reply.Src. For few IPv4 addresses in a large table the kernel filters (Linux 5.8 and later; an
 // older one ignores the question's filter and sends everything, which comes to the same), so that the
 // cost beyond a walk over the table is that of the flows found. IPv6 flows are all sent and filtered
 // here: the kernel's filter has the comparison of IPv6 addresses inverted (ctnetlink_filter_match_tuple,
@@ -89,7 +87,7 @@ func (c *Conntrack) Flows(of []netip.Addr, f func(Flow)) error {
 		var err error
 		switch {
 		case len(wanted[i]) == 0:
-		case family == unix.AF_INET && len(wanted[i]) <= c.Filtered:
+		case family == unix.AF_INET && c.filter(len(wanted[i])):
 			err = c.filtered(wanted[i], f)
 			if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 				err = c.all(family, wanted[i], f) // a kernel that refuses the first question, so nothing is given twice
@@ -111,6 +109,31 @@ func (c *Conntrack) all(family uint8, wanted map[netip.Addr]struct{}, f func(Flo
 		_, r := wanted[reply]
 		return o || r
 	}, f)
+}
+
+// worthFiltering: to send one flow costs the kernel about as much as to walk over 29 buckets of its table,
+// full or empty (BenchmarkFlows), and a filtered dump is a walk. There are about as many buckets as
+// flows may be.
+func (c *Conntrack) worthFiltering(addresses int) bool {
+	flows, most, err := c.count()
+	return err == nil && (2*addresses-1)*most < 29*flows
+}
+
+// count is how many flows there are, and how many there may be.
+func (c *Conntrack) count() (flows, most int, err error) {
+	err = c.s.exchange(1, func(b []byte, _ int, seq uint32) []byte {
+		b, start := begin(b, unix.NFNL_SUBSYS_CTNETLINK<<8|ctGetStats, unix.NLM_F_ACK, seq)
+		return finish(append(b, unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0), start)
+	}, func(_ int, _ header, b []byte) {
+		if len(b) >= 4 {
+			flows, most = int(beUint32(attribute(b[4:], ctaStatsEntries))), int(beUint32(attribute(b[4:], ctaStatsMax)))
+		}
+	}, func(_ int, errno unix.Errno, _ string) {
+		if errno != 0 {
+			err = errno
+		}
+	}, nil)
+	return flows, most, err
 }
 
 // filtered asks twice for each address: for flows from it, and for flows to it.

@@ -152,7 +152,8 @@ func TestFlows(t *testing.T) {
 			makeFlows(t, c, f)
 		}
 	}
-	for _, c.Filtered = range []int{filteredDefault, 0} {
+	for _, filtered := range []bool{true, false} {
+		c.filter = func(int) bool { return filtered }
 		for _, tc := range []struct{ of, want string }{
 			{"10.0.0.1", "tcp udp sctp ping zone master data"},
 			{"10.0.0.2", "tcp sctp ping generic dnat zone"},
@@ -165,7 +166,7 @@ func TestFlows(t *testing.T) {
 		} {
 			want := pick(flows, strings.Fields(tc.want)...)
 			if d := cmp.Diff(want, listFlows(t, c, strings.Fields(tc.of)...), addrEqual); d != "" {
-				t.Errorf("flows of %q, filtered up to %d: (-want +got)\n%s", tc.of, c.Filtered, d)
+				t.Errorf("flows of %q, filtered %v: (-want +got)\n%s", tc.of, filtered, d)
 			}
 		}
 	}
@@ -176,6 +177,21 @@ func TestFlows(t *testing.T) {
 	}
 	if f, ok, err := c.Flow(flows["tcp"].Orig, 6); ok || err != nil {
 		t.Errorf("of another zone: %+v %v", f, err)
+	}
+}
+
+// TestFlowCount: the way that is taken follows from what the kernel tells of its table.
+func TestFlowCount(t *testing.T) {
+	n, c := openConntrack(t)
+	for i := range 3 {
+		makeFlows(t, c, flow(unix.IPPROTO_TCP, "10.0.0.1", "10.0.0.2", uint16(1000+i), 80))
+	}
+	flows, most, err := c.count()
+	if err != nil || flows != 3 || fmt.Sprintln(most) != n.Run("sysctl", "-n", "net.netfilter.nf_conntrack_max") {
+		t.Errorf("%d flows of %d: %v", flows, most, err)
+	}
+	if c.filter(1) {
+		t.Error("three flows are worth two walks over the table")
 	}
 }
 
@@ -260,9 +276,9 @@ func BenchmarkFlows(b *testing.B) {
 		for i := range of {
 			of[i] = addr(i * 7)
 		}
-		for name, limit := range map[string]int{"kernel": n, "full": 0} {
-			b.Run(fmt.Sprintf("addresses=%d/filter=%s", n, name), func(b *testing.B) {
-				c.Filtered = limit
+		for _, filtered := range []bool{true, false} {
+			b.Run(fmt.Sprintf("addresses=%d/filtered=%v", n, filtered), func(b *testing.B) {
+				c.filter = func(int) bool { return filtered }
 				for b.Loop() {
 					found := 0
 					if err := c.Flows(of, func(Flow) { found++ }); err != nil || found != n*each {

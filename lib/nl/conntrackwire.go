@@ -11,8 +11,12 @@ import (
 
 // Of linux/netfilter/nfnetlink_conntrack.h.
 const (
-	ctNew = 0
-	ctGet = 1
+	ctNew      = 0
+	ctGet      = 1
+	ctGetStats = 5
+
+	ctaStatsEntries = 1
+	ctaStatsMax     = 2
 
 	ctaTupleOrig   = 1
 	ctaTupleReply  = 2
