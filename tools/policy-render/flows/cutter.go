@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// A table of 200,000 flows takes half a second to list. So that pods that come and go all the time cost
-// a quarter of a core at most, a listing waits three times as long as the last one took, and never so
-// long that a flow is cut later than a second after its ruleset.
+// A table of 200,000 flows takes nearly half a second to list. So that pods that come and go all the time cost a third
+// of a core at most, a listing waits twice as long as the last one took; and never so long that a flow is cut
+// later than a second after its ruleset, which may take the listing under way, the pause and another listing.
 const (
-	pauseFactor = 3
-	pauseMax    = 400 * time.Millisecond
+	pauseFactor = 2
+	pauseMax    = 250 * time.Millisecond
 )
 
 // Cutter lists flows beside the loop that keeps the model, which is no one else's to read: Request says

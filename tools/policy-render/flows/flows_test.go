@@ -257,7 +257,7 @@ func TestCutter(t *testing.T) {
 			c.Request([]netip.Addr{addr("10.244.1.2")})
 			c.Request([]netip.Addr{addr("10.244.1.3")})
 		}
-		if found := <-c.Found(); len(found) != 2 || table.lists != 2 || time.Since(start) != 5*table.takes {
+		if found := <-c.Found(); len(found) != 2 || table.lists != 2 || time.Since(start) != 4*table.takes {
 			t.Errorf("%v, %d listings after %v", found, table.lists, time.Since(start))
 		}
 		table.fail.Store(2)
