@@ -33,7 +33,11 @@ type NFTChange struct {
 
 // WatchNFT reports every change of the ruleset in the network namespace of the calling thread until
 // ctx ends. The channel is never closed; a receiver that is slow is told so by Lost.
-func WatchNFT(ctx context.Context) (<-chan NFTChange, error) {
+func WatchNFT(ctx context.Context) (<-chan NFTChange, error) { return WatchNFTWith(ctx, receiveBuffer) }
+
+// WatchNFTWith is WatchNFT with a queue in the kernel of so many bytes, for one who makes transactions of many thousands
+// of objects and wants to see each of them.
+func WatchNFTWith(ctx context.Context, buffer int) (<-chan NFTChange, error) {
 	out := make(chan NFTChange)
 	send := func(c NFTChange) {
 		select {
@@ -42,7 +46,7 @@ func WatchNFT(ctx context.Context) (<-chan NFTChange, error) {
 		}
 	}
 	var open NFTChange // the transaction whose end has not been seen
-	err := listen(ctx, unix.NETLINK_NETFILTER, 1<<(unix.NFNLGRP_NFTABLES-1), func(datagram []byte, lost bool) {
+	err := listen(ctx, unix.NETLINK_NETFILTER, 1<<(unix.NFNLGRP_NFTABLES-1), buffer, func(datagram []byte, lost bool) {
 		if lost {
 			open = NFTChange{}
 			send(NFTChange{Lost: true})
@@ -64,7 +68,7 @@ func WatchNFT(ctx context.Context) (<-chan NFTChange, error) {
 func WatchForwarding(ctx context.Context) (<-chan struct{}, error) {
 	out := make(chan struct{}, 1)
 	groups := uint32(1<<(unix.RTNLGRP_IPV4_NETCONF-1) | 1<<(unix.RTNLGRP_IPV6_NETCONF-1))
-	err := listen(ctx, unix.NETLINK_ROUTE, groups, func([]byte, bool) {
+	err := listen(ctx, unix.NETLINK_ROUTE, groups, receiveBuffer, func([]byte, bool) {
 		select {
 		case out <- struct{}{}:
 		default:
@@ -76,9 +80,12 @@ func WatchForwarding(ctx context.Context) (<-chan struct{}, error) {
 	return out, nil
 }
 
+// receiveBuffer is what the kernel queues for a listener, bytes.
+const receiveBuffer = 1 << 20
+
 // listen calls handle with every datagram of the groups, on one goroutine, until ctx ends. lost: the
 // kernel's queue overflowed, or a datagram was larger than the buffer.
-func listen(ctx context.Context, protocol int, groups uint32, handle func(datagram []byte, lost bool)) error {
+func listen(ctx context.Context, protocol int, groups uint32, buffer int, handle func(datagram []byte, lost bool)) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
 		return err
@@ -89,7 +96,7 @@ func listen(ctx context.Context, protocol int, groups uint32, handle func(datagr
 	}
 	// More than the default, so that a large ruleset's load is no overflow; without the right to it
 	// an overflow costs one more look.
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer)
 	return receive(ctx, fd, handle)
 }
 

@@ -25,13 +25,16 @@ type kernel struct {
 	conn *nl.NFTConn
 }
 
+// noticeBuffer holds the notices of a transaction of some hundred thousand objects, bytes.
+const noticeBuffer = 32 << 20
+
 // follow begins to listen.
 func (k *kernel) follow() error {
 	if k.changes != nil {
 		return nil
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	changes, err := nl.WatchNFT(ctx)
+	changes, err := nl.WatchNFTWith(ctx, noticeBuffer)
 	if err == nil {
 		k.at, err = nl.NFTGeneration()
 	}
