@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -36,6 +37,9 @@ func (w *watcher) settle() error {
 	if !w.stands {
 		w.stands = true
 		w.ready()
+		// Reading everything took far more than keeping it does: what is over goes back to the machine.
+		debug.SetGCPercent(50)
+		debug.FreeOSMemory()
 	}
 	return nil
 }
