@@ -17,6 +17,7 @@ import (
 	"github.com/towpath/towpath/tools/policy-render/explain"
 	"github.com/towpath/towpath/tools/policy-render/model"
 	"github.com/towpath/towpath/tools/policy-render/objects"
+	"github.com/towpath/towpath/tools/policy-render/render"
 )
 
 // questionFlags are those of the verbs that only answer.
@@ -108,6 +109,13 @@ func settingOf(env *tool.Env, path string) (*explain.Setting, error) {
 		if here = s.Node == "" || s.Node == lease.Node; here {
 			s.Node = lease.Node
 			s.NodeAddrs, s.Subnets = leaseAddrs(&lease)
+			c := withLease(render.Config{}, &lease)
+			s.TunnelPort = c.TunnelPort
+			for _, f := range state.Families {
+				if c.Network.Has(f) {
+					s.Network = append(s.Network, c.Network.Of(f))
+				}
+			}
 		}
 	}
 	s.Cluster = model.New(s.Node)

@@ -158,11 +158,23 @@ func (s *Setting) path(f state.Family, source, dest *party, port Port, namespace
 		allowed = allowed && side.Verdict == allow
 	}
 	p.Verdict = verdict(allowed)
-	if len(p.Sides) == 0 {
+	switch {
+	case len(p.Sides) == 0:
 		p.Reason = "neither end is a pod that policies select"
+	case allowed && source.subject() && s.tunnelled(dest, p.To, port):
+		p.Verdict = deny
+		p.Reason = fmt.Sprintf("policies allow it, but no pod may send tunnel packets (UDP %d) to nodes or out of the pod network", s.TunnelPort)
 	}
 	p.Notes = append(p.Notes, s.pathNotes(source, dest, p)...)
 	return p, true
+}
+
+// tunnelled says whether the packet looks like one of the tunnel's, to an end of the tunnel.
+func (s *Setting) tunnelled(dest *party, to netip.Addr, port Port) bool {
+	if s.TunnelPort == 0 || port.Protocol != model.UDP || int(port.Number) != s.TunnelPort || dest.kind == "pod" {
+		return false
+	}
+	return dest.kind == "node" || !slices.ContainsFunc(s.Network, func(n netip.Prefix) bool { return n.Contains(to) })
 }
 
 func first(addrs []netip.Addr, f state.Family, to *netip.Addr) bool {

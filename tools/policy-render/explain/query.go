@@ -25,6 +25,10 @@ type Setting struct {
 	// Subnets are the pod subnets of the node of the rules, where they are known: an address in there that no pod
 	// has is closed.
 	Subnets []netip.Prefix
+	// TunnelPort is the UDP port of the tunnel between the nodes, 0: unknown, and Network the pod network. A pod may not send
+	// to that port out of the network, nor to a node.
+	TunnelPort int
+	Network    []netip.Prefix
 	// EgressAllowed: pods may send to their own node whatever policies say (--node-egress allow).
 	EgressAllowed bool
 	// Placed are the pods that were given an address to be judged by (see Place).
