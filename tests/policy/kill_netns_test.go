@@ -36,6 +36,7 @@ func TestKill(t *testing.T) {
 	for family := range 2 {
 		kept = append(kept, open(t, s.pods["prod/client"], s.pods["dev/web"], family, 80))
 	}
+	handle := s.handle(t, "ingress", "vmap @ingress4")
 	for round, what := range []string{"kill -9 of policy-render", "kill -9 of policy-load", "kill -9 of both", "TERM of both", "kill -9 of both once more"} {
 		traffic := s.traffic(t)
 		end := (*node.Process).Kill
@@ -49,6 +50,13 @@ func TestKill(t *testing.T) {
 		if !strings.Contains(what, "policy-render") {
 			end(load)
 			load = s.Watch("policy-load")
+		}
+		s.taken(t, "policy-render", render.Process.Pid)
+		s.taken(t, "policy-load", load.Process.Pid)
+		<-time.After(500 * time.Millisecond) // what a program does when it starts, it has done
+		if now := s.handle(t, "ingress", "vmap @ingress4"); now != handle {
+			t.Errorf("%s: the rules were loaded anew (handle %s, then %s), although nothing had changed", what, handle, now)
+			handle = now
 		}
 		s.settled(t, round)
 		traffic.check(t, what)
@@ -69,6 +77,17 @@ func TestKill(t *testing.T) {
 	for _, one := range kept {
 		one.stops(time.Now(), 20*time.Second) // it was forbidden while nobody looked
 	}
+}
+
+// taken waits until a program that was started anew holds its lock.
+func (s *scene) taken(t *testing.T, program string, pid int) {
+	t.Helper()
+	s.Eventually(30*time.Second, func() string {
+		if text, _ := os.ReadFile(filepath.Join(string(s.Run), "lock", program)); !strings.HasPrefix(string(text), fmt.Sprint(pid, " ")) {
+			return fmt.Sprintf("lock/%s holds %q, not %d", program, text, pid)
+		}
+		return ""
+	})
 }
 
 // people attaches the pods of a scene.
