@@ -240,12 +240,22 @@ func (d *Difference) endsWords(e Ends) string {
 			ns, _, _ := strings.Cut(p, "/")
 			by[ns] = append(by[ns], p)
 		}
+		var whole, pods []string
 		for _, ns := range slices.Sorted(maps.Keys(by)) {
 			if n := len(by[ns]); n == d.sizes[ns] && n > 1 {
-				out = append(out, fmt.Sprintf("all %d pods of %s", n, ns))
+				whole = append(whole, ns)
 			} else {
-				out = append(out, listed(by[ns]))
+				pods = append(pods, by[ns]...)
 			}
+		}
+		switch {
+		case len(whole) == 1:
+			out = append(out, fmt.Sprintf("all %d pods of %s", d.sizes[whole[0]], whole[0]))
+		case len(whole) > 1:
+			out = append(out, "all pods of "+listed(whole))
+		}
+		if len(pods) > 0 {
+			out = append(out, listed(pods))
 		}
 	}
 	words := strings.Join(out, ", ")
