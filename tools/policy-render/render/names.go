@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/towpath/towpath/lib/nft"
@@ -51,11 +52,12 @@ func plain(name string) bool {
 
 // groupChain is the chain of the pods that exactly these policies isolate in a direction.
 func groupChain(d model.Direction, policies []*model.Policy) string {
-	var b strings.Builder
+	var b []byte
 	for _, p := range policies {
-		fmt.Fprintf(&b, "%q/%q\n", p.Namespace, p.Name)
+		b = strconv.AppendQuote(append(strconv.AppendQuote(b, p.Namespace), '/'), p.Name)
+		b = append(b, '\n')
 	}
-	return "g" + letter[d] + "-" + hash(b.String())
+	return "g" + letter[d] + "-" + hash(string(b))
 }
 
 // SetName is the name of a compiled set's half of one family: sel4-5f1c….

@@ -261,6 +261,14 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 				t.Fatalf("seed %d, step %d: policy.nft: %s", seed, step, diff)
 			}
 			checkReferences(t, manifest, stands)
+			again, whole := New(testConfig), printed{} // as after a change of the lease
+			for _, e := range s.endpoints {
+				again.SetEndpoint(e)
+			}
+			whole.apply(again.Update(c, Everything(c)))
+			if diff := cmp.Diff(stands, whole); diff != "" {
+				t.Fatalf("seed %d, step %d (-incremental +printed again):\n%s", seed, step, diff)
+			}
 		}
 	}
 }

@@ -15,6 +15,7 @@ type Renderer struct {
 	config    Config
 	entries   []entry // in the order in which nft can load them
 	groups    map[string]group
+	known     map[list]named
 	guards    map[string]bool               // groups with guarded ports
 	everyone  map[model.Key]bool            // policies that allow whatever comes in
 	using     map[model.Key]map[string]bool // groups by policy
@@ -34,6 +35,18 @@ type entry struct {
 type group struct {
 	direction model.Direction
 	policies  []*model.Policy
+}
+
+// list is a list of policies as the model has it: pods of equal labels share one.
+type list struct {
+	first **model.Policy
+	d     model.Direction
+}
+
+// named is the group of a list.
+type named struct {
+	name     string
+	policies []*model.Policy
 }
 
 // Changes are the files to write and to remove, by path below policy/. An object of nil goes.
@@ -167,24 +180,23 @@ func (r *Renderer) holdPorts(chain string, sets []*ruleset.Object) {
 // pods prints the tables that hold pods, and returns the groups that are new.
 func (r *Renderer) pods(c *model.Cluster) map[string]bool {
 	groups := map[string]group{}
-	type list struct {
-		first **model.Policy
-		d     model.Direction
-	}
-	known := map[list]string{} // pods of equal labels share a slice
+	known := map[list]named{}
 	t := table{}
 	guards := t.addPods(c.LocalPods(), func(d model.Direction, policies []*model.Policy) string {
 		if len(policies) == 0 {
 			return ""
 		}
 		at := list{&policies[0], d}
-		name, ok := known[at]
+		n, ok := known[at]
 		if !ok {
-			name = groupChain(d, policies)
-			known[at], groups[name] = name, group{d, policies}
+			if n = r.known[at]; !slices.Equal(n.policies, policies) {
+				n = named{groupChain(d, policies), slices.Clone(policies)}
+			}
+			known[at], groups[n.name] = n, group{d, policies}
 		}
-		return name
+		return n.name
 	})
+	r.known = known
 	for _, e := range r.endpoints {
 		t.addPort(e)
 	}
