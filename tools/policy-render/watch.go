@@ -131,6 +131,7 @@ func (w *watcher) run(ctx context.Context, files <-chan watch.Change, events <-c
 				more = false
 			}
 		}
+		w.checkBridges()
 		if err := w.start(); err != nil {
 			return err
 		}
