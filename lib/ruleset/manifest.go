@@ -17,8 +17,8 @@ func Digest(text []byte) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// Entry is one file of a ruleset. The order of entries is the order in which nft can load them: sets
-// and empty maps first, then chains, each after those it jumps to, then the maps with their elements.
+// Entry is one file of a ruleset. The order of entries is the order in which nft can load them, one family after the
+// other: sets and empty maps first, then chains, each after those it jumps to, then the maps with their elements.
 type Entry struct {
 	Path   string // below policy/, as ID.Path gives it
 	Digest string
@@ -53,17 +53,42 @@ func (m *Manifest) Text(dir string) []byte {
 		b.WriteString("# endpoint " + e + "\n")
 	}
 	b.WriteString(Clear())
-	open := fmt.Sprintf("include %q", filepath.Clean(dir)+"/")
+	open := fmt.Sprintf("\tinclude %q", filepath.Clean(dir)+"/")
 	open = open[:len(open)-1]
 	b.Grow(len(m.Entries) * (len(open) + 96))
+	block := ""
 	for _, e := range m.Entries {
+		b.WriteString(Block(block, e.Family()))
+		block = e.Family()
 		b.WriteString(open)
 		b.WriteString(e.Path)
 		b.WriteString(`" # `)
 		b.WriteString(e.Digest)
 		b.WriteByte('\n')
 	}
+	b.WriteString(Block(block, ""))
 	return b.Bytes()
+}
+
+// Family is the family of the file's object.
+func (e Entry) Family() string {
+	family, _, _ := strings.Cut(e.Path, "/")
+	return family
+}
+
+// Block is the text between two files in the text of a whole ruleset: it ends the block of one family's table and begins
+// that of another; an empty family is none.
+func Block(from, to string) (text string) {
+	if from == to {
+		return ""
+	}
+	if from != "" {
+		text = "}\n"
+	}
+	if to != "" {
+		text += "table " + to + " " + Table + " {\n"
+	}
+	return text
 }
 
 // Clear is the text that removes the tables, also when they are not there, and makes them again, empty.
@@ -75,12 +100,21 @@ func Clear() string {
 	return b.String()
 }
 
+// blocks are the families by the line that opens their block; that which ends a block is the one of none.
+var blocks = func() map[string]string {
+	m := map[string]string{"}": ""}
+	for _, f := range Families {
+		m[strings.TrimSuffix(Block("", f), "\n")] = f
+	}
+	return m
+}()
+
 // ParseManifest reads what Text wrote, and only that.
 func ParseManifest(dir string, data []byte) (*Manifest, error) {
 	m := &Manifest{}
 	var generation string
 	header := Clear()
-	open := `include "` + dir + "/"
+	open, block := "\tinclude \""+dir+"/", ""
 	rest := string(data) // one copy, that all paths and digests are parts of
 	for n := 1; rest != ""; n++ {
 		text, after, ok := strings.Cut(rest, "\n")
@@ -88,15 +122,20 @@ func ParseManifest(dir string, data []byte) (*Manifest, error) {
 			return nil, exit.Errorf(exit.BadInput, "line %d: cut off", n)
 		}
 		rest = after
-		if path, isFile := strings.CutPrefix(text, open); isFile && header == "" {
+		if path, isFile := strings.CutPrefix(text, open); isFile && block != "" {
 			file, digest, ok := strings.Cut(path, `" # `)
-			if !ok || !filepath.IsLocal(file) || len(digest) != 32 {
-				return nil, exit.Errorf(exit.BadInput, "line %d: %q: want include \"FILE\" # DIGEST", n, text)
+			e := Entry{file, digest}
+			if !ok || !filepath.IsLocal(file) || e.Family() != block || len(digest) != 32 {
+				return nil, exit.Errorf(exit.BadInput, "line %d: %q: want include \"FILE\" # DIGEST, of family %s", n, text, block)
 			}
 			if m.Entries == nil {
 				m.Entries = make([]Entry, 0, 1+strings.Count(rest, "\n"))
 			}
-			m.Entries = append(m.Entries, Entry{file, digest})
+			m.Entries = append(m.Entries, e)
+			continue
+		}
+		if family, isBlock := blocks[text]; isBlock && header == "" && (block == "") != (family == "") {
+			block = family
 			continue
 		}
 		note, isNote := strings.CutPrefix(text, "# ")
@@ -115,7 +154,7 @@ func ParseManifest(dir string, data []byte) (*Manifest, error) {
 				"remove the file; policy-render writes it again")
 		}
 	}
-	if header != "" {
+	if header != "" || block != "" {
 		return nil, exit.Errorf(exit.BadInput, "cut off, or empty")
 	}
 	if got := m.Generation(); got != generation {

@@ -25,7 +25,7 @@ var samples = []*Object{
 
 func TestRoundTrip(t *testing.T) {
 	for _, o := range samples {
-		got, err := Parse(o.Text())
+		got, err := Parse(o.Family, o.Text())
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", o.ID, err, o.Text())
 		}
@@ -40,15 +40,15 @@ func TestParseRefuses(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":         "",
 		"cut off":       good[:len(good)-3],
-		"other table":   strings.Replace(good, Table, "filter", 1),
-		"other family":  strings.Replace(good, "inet", "ip", 1),
+		"other kind":    strings.Replace(good, "set", "quota", 1),
+		"a table":       "table inet filter {\n" + good + "}\n",
 		"not sorted":    strings.Replace(good, "10.244.1.2", "10.244.1.4", 1),
 		"no comma":      strings.Replace(good, `b, c",`, `b, c"`, 1),
 		"more":          good + "flush ruleset\n",
 		"a note only":   "# x\n",
 		"a note, ended": "# x",
 	} {
-		if o, err := Parse([]byte(text)); err == nil {
+		if o, err := Parse("inet", []byte(text)); err == nil {
 			t.Errorf("%s: read as %+v", name, o)
 		}
 	}
@@ -71,7 +71,8 @@ func TestManifest(t *testing.T) {
 		"digest":     {m.Entries[0].Digest, strings.Repeat("0", 32)},
 		"generation": {m.Generation(), strings.Repeat("0", 32)},
 		"escape":     {"policy/inet/sets/", "policy/../../"},
-		"a command":  {"include", "flush ruleset\ninclude"},
+		"a block":    {"\tinclude", "}\ntable inet filter {\n\tinclude"},
+		"a command":  {"\tinclude", "flush ruleset\n\tinclude"},
 	} {
 		if _, err := ParseManifest("/run/x/policy", []byte(strings.Replace(string(text), edit[0], edit[1], 1))); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -99,7 +100,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(o.Text())
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if o, err := Parse(data); err == nil && string(o.Text()) != string(data) {
+		if o, err := Parse("inet", data); err == nil && string(o.Text()) != string(data) {
 			t.Errorf("%q was read and is written as %q", data, o.Text())
 		}
 	})

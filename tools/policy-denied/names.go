@@ -138,7 +138,7 @@ func (n *names) policies(group string) []string {
 	if err != nil {
 		return nil
 	}
-	chain, err := ruleset.Parse(data)
+	chain, err := ruleset.Parse(id.Family, data)
 	if err != nil {
 		return nil
 	}

@@ -89,7 +89,7 @@ func grammarObjects(family string) []*ruleset.Object {
 func mustScan(t testing.TB, o *ruleset.Object) *object {
 	t.Helper()
 	text := o.Text()
-	s, err := scan(ruleset.Digest(text), text)
+	s, err := scan(o.Family, ruleset.Digest(text), text)
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", o.ID, err, text)
 	}

@@ -13,10 +13,10 @@ func FuzzScan(f *testing.F) {
 	for _, o := range newWorld(4, 3, 4, 3).render() {
 		f.Add(o.Text())
 	}
-	f.Add([]byte("# a\ntable inet towpath-policy {\n\tset a {\n\t\telements = {\n\t\t\tx,\n\t\t}\n\t}\n}\n"))
+	f.Add([]byte("# a\n\tset a {\n\t\telements = {\n\t\t\tx,\n\t\t}\n\t}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		o, err := scan("", data)
-		want, werr := ruleset.Parse(data)
+		o, err := scan("inet", "", data)
+		want, werr := ruleset.Parse("inet", data)
 		if werr == nil && err != nil {
 			t.Fatalf("%q: refused: %v", data, err)
 		}
@@ -91,7 +91,7 @@ func FuzzDiff(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string) {
 		chain := func(text string) *object {
 			o := &ruleset.Object{ID: ruleset.ID{Family: "inet", Kind: ruleset.Chain, Name: "c"}, Lines: strings.Split(text, "\n")}
-			s, err := scan(ruleset.Digest(o.Text()), o.Text())
+			s, err := scan(o.Family, ruleset.Digest(o.Text()), o.Text())
 			if err != nil || s.count != len(o.Lines) || s.first != 3 {
 				t.Skip() // a line that is no rule
 			}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -14,32 +13,20 @@ import (
 )
 
 // replace puts the ruleset in the place of whatever the tables hold, in one transaction of the nft program, and
-// returns the program's process id. What nft reads is what was read and checked before, not the files anew; and
-// it reads it as one block for each table, since nft 1.0.6 takes 2 GiB for 4,000 blocks, and 170 MiB for one.
+// returns the program's process id. What nft reads is what was read and checked before, not the files anew.
 func replace(ctx context.Context, p *policy) (pid int, err error) {
 	texts := []io.Reader{strings.NewReader(ruleset.Clear())}
 	family := ""
 	for _, o := range p.objects {
 		if o.Family != family {
-			texts = append(texts, strings.NewReader(openBlock(family, o.Family)))
+			texts = append(texts, strings.NewReader(ruleset.Block(family, o.Family)))
 			family = o.Family
 		}
-		texts = append(texts, bytes.NewReader(o.block))
+		texts = append(texts, bytes.NewReader(o.text))
 	}
-	texts = append(texts, strings.NewReader(openBlock(family, "")))
+	texts = append(texts, strings.NewReader(ruleset.Block(family, "")))
 	pid, err = nft.LoadFrom(ctx, io.MultiReader(texts...))
 	return pid, locate(err, p)
-}
-
-// openBlock ends the block of one table and begins that of another; an empty family is none.
-func openBlock(from, to string) (text string) {
-	if from != "" {
-		text = "}\n"
-	}
-	if to != "" {
-		text += fmt.Sprintf("table %s %s {\n", to, ruleset.Table)
-	}
-	return text
 }
 
 // locate makes an error about the text that replace gave to nft one about a file of the ruleset.
@@ -52,12 +39,12 @@ func locate(err error, p *policy) error {
 	family := ""
 	for _, o := range p.objects {
 		if o.Family != family {
-			line -= strings.Count(openBlock(family, o.Family), "\n")
+			line -= strings.Count(ruleset.Block(family, o.Family), "\n")
 			family = o.Family
 		}
-		n := bytes.Count(o.block, []byte("\n"))
+		n := bytes.Count(o.text, []byte("\n"))
 		if line >= 1 && line <= n {
-			return refusal(o, o.header+line, e)
+			return refusal(o, line, e)
 		}
 		line -= n
 	}

@@ -19,9 +19,6 @@ type object struct {
 	digest string
 	text   []byte
 	head   []string
-	// block is the part of text inside the table's braces, whole lines; header is how many lines come before it.
-	block  []byte
-	header int
 	// body is the part of text that holds the elements or rules, whole lines; first is the number of its first line.
 	body  []byte
 	first int
@@ -29,9 +26,9 @@ type object struct {
 }
 
 // scan reads what ruleset.Object.Text wrote, and only that, as ruleset.Parse does, without a copy of it.
-func scan(digest string, text []byte) (*object, error) {
+func scan(family, digest string, text []byte) (*object, error) {
 	s := scanner{rest: text}
-	o := &object{digest: digest, text: text}
+	o := &object{ID: ruleset.ID{Family: family}, digest: digest, text: text}
 	if err := s.object(o); err != nil {
 		return nil, exit.Errorf(exit.BadInput, "line %d: %w", s.line, err)
 	}
@@ -75,16 +72,8 @@ func (s *scanner) object(o *object) error {
 	for s.next(); s.ok && bytes.HasPrefix(s.have, []byte("# ")); {
 		s.next()
 	}
-	text, _ := s.at(0)
+	text, _ := s.at(1)
 	words := strings.Split(string(text), " ")
-	if len(words) != 4 || words[0] != "table" || !slices.Contains(ruleset.Families, words[1]) || words[2] != ruleset.Table || words[3] != "{" {
-		return fmt.Errorf("want \"table FAMILY %s {\"", ruleset.Table)
-	}
-	o.Family = words[1]
-	o.header, o.block = s.line, s.rest
-	s.next()
-	text, _ = s.at(1)
-	words = strings.Split(string(text), " ")
 	kinds := []ruleset.Kind{ruleset.Set, ruleset.Map, ruleset.Chain}
 	if len(words) != 3 || !slices.Contains(kinds, ruleset.Kind(words[0])) || words[2] != "{" {
 		return fmt.Errorf("want \"set|map|chain NAME {\"")
@@ -100,13 +89,9 @@ func (s *scanner) object(o *object) error {
 	if err := s.expect(1, "}"); err != nil {
 		return err
 	}
-	if err := s.expect(0, "}"); err != nil {
-		return err
-	}
 	if s.ok || len(s.have) > 0 {
 		return fmt.Errorf("want the end of the file")
 	}
-	o.block = o.block[:len(o.block)-len("}\n")]
 	return nil
 }
 

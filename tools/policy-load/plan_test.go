@@ -21,7 +21,7 @@ func policyOf(t *testing.T, objects ...string) *policy {
 		if len(words) > 2 {
 			o.Head = strings.Split(words[2], ", ")
 		}
-		s, err := scan(ruleset.Digest(o.Text()), o.Text())
+		s, err := scan(o.Family, ruleset.Digest(o.Text()), o.Text())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -128,7 +128,7 @@ func readObject(path string, e ruleset.Entry) (*object, error) {
 		return nil, exit.WithHint(&torn{fmt.Errorf("read %q: not the file that policy.nft names", path)},
 			"policy-render writes policy.nft last; if it does not run, start it")
 	}
-	o, err := scan(e.Digest, data)
+	o, err := scan(e.Family(), e.Digest, data)
 	if err == nil && o.Path() != e.Path {
 		err = exit.Errorf(exit.BadInput, "it holds %s", o.ID)
 	}

@@ -163,7 +163,7 @@ func TestWatchRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Eventually(prompt, func() string {
-		if r, _, _ := readRecord(dir); !strings.Contains(r.Refused, `load "policy/inet/chains/unknown-pod.nft": line 5`) {
+		if r, _, _ := readRecord(dir); !strings.Contains(r.Refused, `load "policy/inet/chains/unknown-pod.nft": line 4`) {
 			return fmt.Sprintf("refused: %q", r.Refused)
 		}
 		return ""

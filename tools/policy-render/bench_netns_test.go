@@ -28,19 +28,20 @@ var handWritten = map[string]string{
 		accept`,
 }
 
-const handWrittenSets = `table inet towpath-policy {
+const handWrittenSets = `
 	set local4 { type ipv4_addr; flags interval; elements = { 10.244.1.0/24 }; }
 	set nodeaddr4 { type ipv4_addr; elements = { 10.244.1.1, 192.168.9.1 }; }
-}
 `
 
 // byHand puts the hand-written frame into a script of ours, without the bridge table.
 func byHand(script string) string {
+	inet, bridge, _ := strings.Cut(script, "table bridge towpath-policy {")
 	for name, rules := range handWritten {
-		re := regexp.MustCompile(`(?s)(table inet towpath-policy \{\n\tchain ` + name + ` \{\n(?:\t\ttype [^\n]*\n)?).*?(\n\t\}\n)`)
-		script = re.ReplaceAllString(script, "${1}\t\t"+rules+"${2}")
+		re := regexp.MustCompile(`(?s)(\n\tchain ` + name + ` \{\n(?:\t\ttype [^\n]*\n)?).*?(\n\t\}\n)`)
+		inet = re.ReplaceAllString(inet, "${1}\t\t"+rules+"${2}")
 	}
-	return strings.Replace(script, "table inet towpath-policy {", handWrittenSets+"table inet towpath-policy {", 1)
+	script = inet + "table bridge towpath-policy {" + bridge
+	return strings.Replace(script, "table inet towpath-policy {", "table inet towpath-policy {"+handWrittenSets, 1)
 }
 
 // BenchmarkNewConnection is one packet that begins a connection between two pods of one bridge, which is all processed by

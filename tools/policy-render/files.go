@@ -40,9 +40,13 @@ func outputOf(dir state.Dir, m *ruleset.Manifest, c render.Changes) output {
 func (o output) script() []byte {
 	var b bytes.Buffer
 	b.WriteString("# policy of node " + o.manifest.Node + "\n# generation " + o.manifest.Generation() + "\n" + ruleset.Clear())
+	block := ""
 	for _, e := range o.manifest.Entries {
+		b.WriteString(ruleset.Block(block, e.Family()))
+		block = e.Family()
 		b.Write(o.files[e.Path])
 	}
+	b.WriteString(ruleset.Block(block, ""))
 	return b.Bytes()
 }
 

@@ -36,7 +36,7 @@ func kernelDiff(ctx context.Context, dir state.Dir, o output) ([]string, error) 
 func (o output) objects() ([]*ruleset.Object, error) {
 	var out []*ruleset.Object
 	for _, e := range o.manifest.Entries {
-		object, err := ruleset.Parse(o.files[e.Path])
+		object, err := ruleset.Parse(e.Family(), o.files[e.Path])
 		if err != nil {
 			return nil, &state.Error{Path: filepath.Join(o.dir.Policy(), e.Path), Err: err}
 		}
@@ -84,7 +84,7 @@ func loadedObjects(dir state.Dir) ([]*ruleset.Object, bool, error) {
 		if err != nil || ruleset.Digest(text) != e.Digest {
 			return nil, false, nil //nolint:nilerr // as above
 		}
-		object, err := ruleset.Parse(text)
+		object, err := ruleset.Parse(e.Family(), text)
 		if err != nil {
 			return nil, false, nil //nolint:nilerr // as above
 		}

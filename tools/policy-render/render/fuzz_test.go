@@ -78,7 +78,7 @@ func structure(t *testing.T, m *ruleset.Manifest, files printed) []string {
 	meaning := map[string]string{} // by family and name; what is named comes first
 	var out []string
 	for _, e := range m.Entries {
-		o, err := ruleset.Parse([]byte(files[e.Path]))
+		o, err := ruleset.Parse(e.Family(), []byte(files[e.Path]))
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", e.Path, err, files[e.Path])
 		}

@@ -26,10 +26,12 @@ func TestHostileNamesInTheKernel(t *testing.T) {
 			c := clusterOf(w)
 			d := c.Commit()
 			files, m := render(c, d)
-			script := ruleset.Clear()
+			script, block := ruleset.Clear(), ""
 			for _, e := range m.Entries {
-				script += files[e.Path]
+				script += ruleset.Block(block, e.Family()) + files[e.Path]
+				block = e.Family()
 			}
+			script += ruleset.Block(block, "")
 			if err := nft.Load(t.Context(), script); err != nil {
 				t.Errorf("%+v: %v", w, err)
 				continue

@@ -36,13 +36,18 @@ var ranks = []struct {
 	{"bridge/chains/", 1},
 }
 
+// rankOf is after which others nft takes a file; those of one family are together, since they share a block.
 func rankOf(path string) int {
+	family := 0
+	if strings.HasPrefix(path, "bridge/") {
+		family = 100
+	}
 	for _, r := range ranks {
 		if strings.HasPrefix(path, r.prefix) {
-			return r.rank
+			return family + r.rank
 		}
 	}
-	return 0
+	return family
 }
 
 func (r *Renderer) find(path string) (rank, i int, found bool) {

@@ -282,7 +282,7 @@ func checkReferences(t *testing.T, m *ruleset.Manifest, files printed) {
 		if !ok || ruleset.Digest([]byte(text)) != e.Digest {
 			t.Fatalf("%s is named and not there in that form", e.Path)
 		}
-		o, err := ruleset.Parse([]byte(text))
+		o, err := ruleset.Parse(e.Family(), []byte(text))
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", e.Path, err, text)
 		}
