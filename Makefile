@@ -15,7 +15,7 @@ BUILD   := go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
 
 TOOLS   := $(notdir $(wildcard tools/*))
 PLUGINS := portmap bandwidth loopback
-MODULES := lib packaging supervisor tests $(addprefix tools/,$(TOOLS))
+MODULES := lib packaging supervisor tests tests/oracle $(addprefix tools/,$(TOOLS))
 
 .PHONY: help
 help: ## list the targets
@@ -69,7 +69,7 @@ install: build ## into DESTDIR: programs, CNI plugins, stage files, systemd unit
 
 .PHONY: tidy
 tidy: ## go mod tidy in every module
-	for m in $(MODULES); do (cd $$m && go mod tidy); done
+	for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
 
 .PHONY: clean
 clean: ## remove what was built
