@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -100,7 +102,9 @@ func BenchmarkChange(b *testing.B) {
 		b.Run(c.name+"/pods=10000/policies=1000", func(b *testing.B) {
 			w, out := benchWorld(b)
 			wrote, i := 0, 0
+			var took []time.Duration
 			for b.Loop() {
+				start := time.Now()
 				c.change(w, i)
 				_, changes := w.commit()
 				n, err := out.write(w.manifest(), changes, false)
@@ -109,7 +113,11 @@ func BenchmarkChange(b *testing.B) {
 				}
 				wrote += n
 				i++
+				took = append(took, time.Since(start))
 			}
+			slices.Sort(took)
+			b.ReportMetric(took[len(took)/2].Seconds()*1000, "p50-ms")
+			b.ReportMetric(took[len(took)*95/100].Seconds()*1000, "p95-ms")
 			b.ReportMetric(float64(wrote)/float64(b.N), "files/op")
 		})
 	}
