@@ -86,7 +86,7 @@ func (c *call) uncovered() string {
 	if uid == "" {
 		uid = "none"
 	}
-	return fmt.Sprintf("policy.nft does not cover it: policy-render does not know the pod (no such Pod object, or one with another uid than %s), or is behind%s", uid, idle(dir, "policy-render"))
+	return fmt.Sprintf("policy.nft does not cover it: policy-render does not know the pod (no such Pod object, or one with another uid than %s), lets none start on a bridge that passes the rules by, or is behind%s", uid, idle(dir, "policy-render"))
 }
 
 // idle says that a program does not run.

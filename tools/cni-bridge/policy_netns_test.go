@@ -139,12 +139,12 @@ func TestPolicyTimeout(t *testing.T) {
 	h.write(h.run.PolicyLoaded(), `{"version": 1, "endpoints": ["aa-eth0"]}`)
 	fails("policy-render has written no policy")
 	h.write(h.run.PolicyNFT(), "# policy of node n\n# endpoint aa-eth0\n")
-	fails("policy.nft does not cover it: policy-render does not know the pod (no such Pod object, or one with another uid than u-a), or is behind (policy-render is not at work)")
+	fails("policy.nft does not cover it: policy-render does not know the pod (no such Pod object, or one with another uid than u-a), lets none start on a bridge that passes the rules by, or is behind (policy-render is not at work)")
 	held, err := lock.Try(h.run.Lock("policy-render"), "policy-render watch")
 	if err != nil {
 		t.Fatal(err)
 	}
-	fails("policy.nft does not cover it: policy-render does not know the pod (no such Pod object, or one with another uid than u-a), or is behind\n")
+	fails("policy.nft does not cover it: policy-render does not know the pod (no such Pod object, or one with another uid than u-a), lets none start on a bridge that passes the rules by, or is behind\n")
 	if err := held.Release(); err != nil {
 		t.Error(err)
 	}

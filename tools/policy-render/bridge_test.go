@@ -17,7 +17,8 @@ func TestBridgeFault(t *testing.T) {
 		families []state.Family
 		fault    string
 	}{
-		"no bridge":           {nil, both, ""},
+		"no bridge yet":       {map[string]string{module + "tables": "1\n", module + "6tables": "1\n"}, both, ""},
+		"nor the module":      {nil, both, "bridge-nf-call-iptables is off"},
 		"on for all":          {map[string]string{module + "tables": "1\n", module + "6tables": "1\n", own + "tables": "0\n", own + "6tables": "0\n"}, both, ""},
 		"on for this one":     {map[string]string{module + "tables": "0\n", module + "6tables": "0\n", own + "tables": "1\n", own + "6tables": "1\n"}, both, ""},
 		"off":                 {map[string]string{module + "tables": "0\n", module + "6tables": "1\n", own + "tables": "0\n"}, both, "bridge-nf-call-iptables is off"},

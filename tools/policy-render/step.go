@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
+	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/plan"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/tool"
@@ -42,6 +44,9 @@ func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
 	w, err := readWorld(s.options, s.dir, s.useDir(), s.objects)
 	if err != nil {
 		return nil, err
+	}
+	for bridge, err := range w.past {
+		s.env.Log.Warn("pods of a bridge are not covered", "bridge", bridge, "err", err, "hint", strings.Join(exit.Hints(err), "; "))
 	}
 	_, changes := w.commit()
 	o := outputOf(s.dir, w.manifest(), changes)

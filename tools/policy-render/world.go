@@ -20,10 +20,11 @@ type world struct {
 	renderer  *render.Renderer
 	endpoints map[string]model.Endpoint // by ID
 	waiting   []string
+	past      map[string]error // bridges that let pods past the rules
 }
 
 func newWorld(node string, c render.Config) *world {
-	return &world{node: node, cluster: model.New(node), config: c, renderer: render.New(c), endpoints: map[string]model.Endpoint{}}
+	return &world{node: node, cluster: model.New(node), config: c, renderer: render.New(c), endpoints: map[string]model.Endpoint{}, past: map[string]error{}}
 }
 
 func (w *world) setEndpoint(e model.Endpoint) {
@@ -54,11 +55,12 @@ func (w *world) again(c render.Config) render.Changes {
 	return w.renderer.Update(w.cluster, render.Everything(w.cluster))
 }
 
-// manifest is policy.nft. A waiting endpoint is closed and not covered, since no policy can be known to allow it anything.
+// manifest is policy.nft. A waiting endpoint is closed and not covered, since no policy can be known to allow it anything;
+// one on a bridge that passes the rules by is not covered either.
 func (w *world) manifest() *ruleset.Manifest {
 	var covered []string
-	for id := range w.endpoints {
-		if !slices.Contains(w.waiting, id) {
+	for id, e := range w.endpoints {
+		if w.past[e.Bridge] == nil && !slices.Contains(w.waiting, id) {
 			covered = append(covered, id)
 		}
 	}
@@ -107,6 +109,7 @@ func readWorld(o options, dir state.Dir, useDir bool, from objects.Options) (*wo
 			}
 			w.setEndpoint(e)
 		}
+		w.checkBridges()
 	}
 	return w, nil
 }
