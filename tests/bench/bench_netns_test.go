@@ -74,12 +74,17 @@ func newSite(b *testing.B, c objects.Cluster) *site {
 // write puts a manifest in place, as programs write files.
 func (s *site) write(name, text string) {
 	s.b.Helper()
-	next := filepath.Join(s.objects, "."+name)
+	write(s.b, filepath.Join(s.objects, name+".yaml"), text)
+}
+
+func write(b *testing.B, path, text string) {
+	b.Helper()
+	next := path + ".new"
 	if err := os.WriteFile(next, []byte(text), 0o644); err != nil {
-		s.b.Fatal(err)
+		b.Fatal(err)
 	}
-	if err := os.Rename(next, filepath.Join(s.objects, name+".yaml")); err != nil {
-		s.b.Fatal(err)
+	if err := os.Rename(next, path); err != nil {
+		b.Fatal(err)
 	}
 }
 
