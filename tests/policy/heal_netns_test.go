@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/ruleset"
 )
 
@@ -37,10 +38,12 @@ func (s *scene) whole(want string) string {
 
 // tables are our tables as the kernel has them, without what counters have counted, in an order that does not depend
 // on how they came to be.
-func (s *scene) tables() string {
+func (s *scene) tables() string { return tables(s.Namespace) }
+
+func tables(n *nstest.Namespace) string {
 	var blocks []string
 	for _, f := range ruleset.Families {
-		out, err := s.Try("nft", "-s", "list", "table", f, ruleset.Table)
+		out, err := n.Try("nft", "-s", "list", "table", f, ruleset.Table)
 		if err != nil {
 			return out
 		}
