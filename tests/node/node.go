@@ -140,6 +140,20 @@ func (n *Node) config(conflist string) []byte {
 	return text
 }
 
+// Wait switches the wait for policies, which is on, for the ADDs to come.
+func (n *Node) Wait(on bool) {
+	n.T.Helper()
+	var conf map[string]any
+	err := json.Unmarshal(n.plugin, &conf)
+	if err == nil {
+		conf["policy"] = on
+		n.plugin, err = json.Marshal(conf)
+	}
+	if err != nil {
+		n.T.Fatal(err)
+	}
+}
+
 func (n *Node) save(path string, value any) {
 	n.T.Helper()
 	text, err := json.Marshal(value)

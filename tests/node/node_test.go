@@ -3,7 +3,6 @@
 package node
 
 import (
-	"bytes"
 	"net/netip"
 	"testing"
 
@@ -17,7 +16,7 @@ func TestMain(m *testing.M) { nstest.Main(m.Run) }
 // policy test finds dropped was dropped by the policy.
 func TestWithoutPolicies(t *testing.T) {
 	n := New(t)
-	n.plugin = bytes.Replace(n.plugin, []byte(`"policy":true`), []byte(`"policy":false`), 1)
+	n.Wait(false)
 	a, b, world := n.Pod("dev/a", "app=web"), n.Pod("dev/b", ""), World{n}
 	for i := range 2 {
 		for _, protocol := range []uint8{probe.TCP, probe.UDP, probe.SCTP, probe.ICMP} {
