@@ -10,13 +10,12 @@ import (
 )
 
 // frame is the chains of the inet table that do not depend on any policy. The fastest way is that of an
-// established connection: one look-up by state, then the mark. A new one is looked up by source, then
+// established connection: its state, then the mark. A new one is looked up by source, then
 // by destination; what a pod never sends or gets in the common case is asked only after a look-up missed.
 func (c *Config) frame() []*ruleset.Object {
 	out := []*ruleset.Object{
 		chain("inet", "forward", "type filter hook forward priority filter; policy accept;",
-			"ct state vmap { "+c.states(c.DropInvalid)+" }",
-			"goto egress",
+			append(c.states(c.DropInvalid), "goto egress")...,
 		),
 		chain("inet", "egress", "", c.egress()...),
 		chain("inet", "ingress", "", c.ingress()...),
@@ -55,16 +54,18 @@ func chain(fam, name, hook string, lines ...string) *ruleset.Object {
 	return o
 }
 
-func (c *Config) states(dropInvalid bool) string {
+// states are the rules by state of the connection. Established ones are asked about without a set: while a table is loaded in
+// the place of another, look-ups in sets miss for an instant (0.4 ms were measured), and what is established must not notice.
+func (c *Config) states(dropInvalid bool) []string {
 	established := "accept"
 	if c.CutMark != 0 {
 		established = "goto established"
 	}
-	states := []string{"established : " + established, "related : accept", "untracked : goto untracked"}
+	states := []string{"related : accept", "untracked : goto untracked"}
 	if dropInvalid {
 		states = append(states, "invalid : goto invalid")
 	}
-	return strings.Join(states, ", ")
+	return []string{"ct state established " + established, "ct state vmap { " + strings.Join(states, ", ") + " }"}
 }
 
 // egress finds the source's policies. A source that is no pod's has come from a pod all the same when it
@@ -146,5 +147,5 @@ func (c *Config) input() (lines []string) {
 	}
 	// Without a lease the node's own packets cannot be told from its pods'.
 	dropInvalid := c.DropInvalid && c.Subnet != (state.Pair[netip.Prefix]{})
-	return append(lines, "ct state vmap { "+c.states(dropInvalid)+" }", "goto egress")
+	return append(append(lines, c.states(dropInvalid)...), "goto egress")
 }
