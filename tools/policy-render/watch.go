@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/towpath/towpath/lib/exit"
@@ -47,8 +49,15 @@ type cutter interface {
 // newCutter makes the cutter of a watch, nil where nothing is cut.
 var newCutter = startCutting
 
+// gcPercent lets the heap grow by less than Go's 100 before it is collected: most of it is the objects, which stay, and a
+// program on every node is to be small (100,000 pods: 194 MiB instead of 260, for a fifth more time at the start).
+const gcPercent = 35
+
 // Watch keeps the files as the inputs ask.
 func (s *step) Watch(ctx context.Context, ready func()) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if s.options.output != "" {
 		return exit.WithHint(exit.Errorf(exit.Usage, "watch takes no --output"), "it writes policy/ and policy.nft in the run directory")
 	}
