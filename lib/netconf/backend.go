@@ -1,7 +1,6 @@
 package netconf
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/typo"
 )
 
 // backend is one value of Backend.Type.
@@ -241,35 +241,12 @@ func longSecret(v any) *valueError {
 
 // nearest is the known key that word was probably meant to be, or "".
 func nearest(word string, known []string) string {
-	best, at := "", 3
-	for _, k := range known {
-		if d := distance(bytes.ToLower([]byte(word)), bytes.ToLower([]byte(k))); d < at && d < len(k) {
-			best, at = k, d
-		}
+	lower := make([]string, len(known))
+	for i, k := range known {
+		lower[i] = strings.ToLower(k)
 	}
-	return best
-}
-
-// distance is the number of letters to add, drop or change to make b of a, capped by skipping long
-// words, which are nobody's typing errors.
-func distance(a, b []byte) int {
-	if len(a) > 64 {
-		return len(a)
+	if i := slices.Index(lower, typo.Nearest(strings.ToLower(word), lower)); i >= 0 {
+		return known[i]
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range a {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range b {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

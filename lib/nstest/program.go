@@ -4,7 +4,9 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +40,20 @@ func Scripts(t *testing.T, p testscript.Params) {
 		return setup(e)
 	}
 	testscript.Run(t, p)
+}
+
+// scripts counts the namespaces of InNamespace.
+var scripts atomic.Int32
+
+// InNamespace is a Setup for Scripts that gives each script a network namespace of its own, whose name is in $NS.
+func InNamespace(e *testscript.Env) error {
+	ns := "script-" + strconv.Itoa(int(scripts.Add(1)))
+	if err := exec.Command("ip", "netns", "add", ns).Run(); err != nil {
+		return err
+	}
+	e.Defer(func() { exec.Command("ip", "netns", "del", ns).Run() }) //nolint:errcheck // the whole goes with the test's own namespaces
+	e.Setenv("NS", ns)
+	return nil
 }
 
 // example is where a README's example works when a person types it in.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/typo"
 )
 
 // MaxSize is the largest stage file, bytes.
@@ -80,7 +81,7 @@ func (p *parser) read(s *Stage) {
 		if slices.Contains(keys, key) {
 			continue
 		}
-		if near := nearest(key, keys); near != "" {
+		if near := typo.Nearest(key, keys); near != "" {
 			p.fault(key, "unknown key; did you mean %q?", near)
 		} else {
 			p.fault(key, "unknown key; the keys are %s", strings.Join(keys, ", "))
