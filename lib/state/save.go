@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/plan"
 )
 
@@ -67,12 +68,18 @@ func Save(path string, v any) (changed bool, err error) {
 
 // WriteFile makes path hold data: a temporary file in the same directory, fsync, rename. A reader
 // sees the old bytes or the new ones, also after a crash at any step. The directory is made if it is
-// missing. If path holds the same bytes already nothing is written and changed is false.
+// missing. If path holds the same bytes already nothing is written and changed is false. Where path is a
+// symbolic link the file that it leads to is replaced; a device, a FIFO or whatever else is no regular file is
+// an error, and stays.
 func WriteFile(path string, data []byte, mode fs.FileMode) (changed bool, err error) {
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
+	if holds(path, data) {
 		return false, nil
 	}
-	tmp, err := createTemp(path, mode)
+	target, err := targetOf(path)
+	if err != nil {
+		return false, fmt.Errorf("write %q: %w", path, err)
+	}
+	tmp, err := createTemp(target, mode)
 	if err != nil {
 		return false, fmt.Errorf("write %q: %w", path, err)
 	}
@@ -81,7 +88,7 @@ func WriteFile(path string, data []byte, mode fs.FileMode) (changed bool, err er
 		err = tmp.Sync()
 	}
 	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
+		err = os.Rename(tmp.Name(), target)
 	}
 	if err != nil {
 		return false, fmt.Errorf("write %q: %w", path, err)
@@ -104,8 +111,11 @@ func createTemp(path string, mode fs.FileMode) (*os.File, error) {
 	return f, err
 }
 
-// Remove removes path; a missing file is no error and no change.
+// Remove removes path; a missing file is no error and no change. A device is nobody's output and stays.
 func Remove(path string) (changed bool, err error) {
+	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeDevice != 0 {
+		return false, exit.Errorf(exit.BadInput, "remove %q: it is a device", path)
+	}
 	switch err := os.Remove(path); {
 	case err == nil:
 		return true, nil
@@ -127,7 +137,7 @@ func WriteOp(path string, v any) (plan.Op, error) {
 
 // WriteBytesOp is the operation that makes path hold data, or nil when it does.
 func WriteBytesOp(path string, data []byte) plan.Op {
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
+	if holds(path, data) {
 		return nil
 	}
 	return plan.Func{Text: "write " + path, Run: func(context.Context) error {
