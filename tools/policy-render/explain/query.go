@@ -205,15 +205,19 @@ func (s *Setting) findAddr(a netip.Addr, nodes map[netip.Addr]string) *party {
 	return p
 }
 
-// nodeAddrs are the addresses of nodes, as the pods on them tell.
+// nodes are the addresses of nodes, as the pods on them tell.
 func (s *Setting) nodes() map[netip.Addr]string {
 	out := map[netip.Addr]string{}
 	for _, a := range s.NodeAddrs {
 		out[a] = s.Node
 	}
 	for _, p := range s.Cluster.Pods() {
-		for _, a := range p.HostIPs {
-			if _, ok := out[a]; !ok {
+		tells := p.HostIPs
+		if p.HostNetwork {
+			tells = slices.Concat(tells, p.IPs)
+		}
+		for _, a := range tells {
+			if _, ok := out[a]; !ok && !p.Finished {
 				out[a] = p.Node
 			}
 		}

@@ -26,6 +26,7 @@ type Cluster struct {
 	byEndpoint map[netip.Addr]int // endpoints that have the address
 	hosts      map[string]string  // one copy of each node's name
 	hostIPs    map[netip.Addr][]netip.Addr
+	hostAddrs  map[hostAddr]int // pods that tell of it
 	locals     []*LocalPod
 	relevant   map[*policy]struct{}
 	live       map[*group]struct{}          // with local pods, as of the last Commit
@@ -84,15 +85,15 @@ func New(node string) *Cluster {
 		node: node, nodeAddrs: map[netip.Addr]bool{}, namespaces: map[string]*namespace{},
 		byAddr: map[netip.Addr]*pod{}, twins: map[netip.Addr][]*pod{}, hidden: map[netip.Addr][]*pod{},
 		sets: map[setID]*Set{}, hashes: map[setHash]*Set{}, endpoints: map[string]*endpoint{}, byPod: map[Key][]*endpoint{},
-		byEndpoint: map[netip.Addr]int{}, hosts: map[string]string{}, hostIPs: map[netip.Addr][]netip.Addr{},
+		byEndpoint: map[netip.Addr]int{}, hosts: map[string]string{}, hostIPs: map[netip.Addr][]netip.Addr{}, hostAddrs: map[hostAddr]int{},
 		relevant: map[*policy]struct{}{}, live: map[*group]struct{}{}, pending: map[Key]*compiled{}, before: map[Key]was{},
 		owners0: map[netip.Addr]Key{}, groups: map[*group]struct{}{}, dirty: map[*namespace]struct{}{}, active: map[string]map[*Set]struct{}{},
 		wasUsed: map[*Set]bool{}, touched: map[*policy]touch{},
 	}
 }
 
-// SetNodeAddrs says which addresses the node has, beside the status.hostIPs of its pods: from these it always
-// reaches its own pods.
+// SetNodeAddrs says which addresses the node has, beside those that its pods tell of (status.hostIPs, and podIPs with
+// hostNetwork): from these it always reaches its own pods.
 func (c *Cluster) SetNodeAddrs(addrs []netip.Addr) {
 	c.nodeAddrs = map[netip.Addr]bool{}
 	for _, a := range addrs {
@@ -180,8 +181,10 @@ func (c *Cluster) SetPod(in Pod) {
 		}
 	}
 	c.regroup(p, nil)
+	c.countHost(p, -1)
 	in.Labels, in.Ports = g.labels, g.ports
 	p.Pod = in
+	c.countHost(p, 1)
 	c.regroup(p, g)
 	c.attach(p.Key, p)
 }
@@ -195,6 +198,7 @@ func (c *Cluster) DeletePod(k Key) {
 	p := n.pods[k.Name]
 	c.note(k, p)
 	c.regroup(p, nil)
+	c.countHost(p, -1)
 	p.Finished = true // whoever still points here sees nobody
 	c.attach(k, p)
 	delete(n.pods, k.Name)

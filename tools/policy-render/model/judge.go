@@ -1,9 +1,6 @@
 package model
 
-import (
-	"net/netip"
-	"slices"
-)
+import "net/netip"
 
 // Isolating are the policies that isolate a pod of the cluster, sorted; hostNetwork and finished pods have none.
 func (c *Cluster) Isolating(dir Direction, k Key) []*Policy {
@@ -40,12 +37,6 @@ func (c *Cluster) Judge(dir Direction, subject Key, subjectAddr, peer netip.Addr
 		}
 	}
 	return v
-}
-
-// isNodeOf says whether the address is one of the node that the pod runs on: that one always reaches its pods.
-func (c *Cluster) isNodeOf(k Key, a netip.Addr) bool {
-	p := c.pod(k)
-	return p != nil && (slices.Contains(p.HostIPs, a) || p.local && c.nodeAddrs[a])
 }
 
 // Matches says whether the rule allows the packet.

@@ -123,11 +123,25 @@ func randomPolicy(r *rand.Rand, k Key) *networkingv1.NetworkPolicy {
 	return p
 }
 
+// isNode says whether a pod's status, or that of a running pod of the same node, tells of the address as the node's.
+func (o *objectsNow) isNode(c *Cluster, subject Pod, a netip.Addr) bool {
+	if slices.Contains(subject.HostIPs, a) {
+		return true
+	}
+	for _, p := range o.pods {
+		if subject.Node != "" && p.Node == subject.Node && !p.Finished && c.PodByAddr(a) == nil &&
+			(slices.Contains(p.HostIPs, a) || p.HostNetwork && slices.Contains(p.IPs, a)) {
+			return true
+		}
+	}
+	return false
+}
+
 // naive judges by the objects themselves with Kubernetes' own selectors, one packet at a time, sharing no code with
 // what is tested but the addresses in force.
 func (o *objectsNow) naive(c *Cluster, dir Direction, k Key, self, peer netip.Addr, proto Protocol, port uint16) bool {
 	subject := o.pods[k]
-	if subject.HostNetwork || subject.Finished || self == peer || dir == Ingress && slices.Contains(subject.HostIPs, peer) {
+	if subject.HostNetwork || subject.Finished || self == peer || dir == Ingress && o.isNode(c, subject, peer) {
 		return true
 	}
 	isolated := false

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -114,6 +115,34 @@ func semanticsHostNetwork(t *testing.T) {
 	if w.PodByAddr(addr("192.0.2.2")) != nil {
 		t.Error("the node's address is a pod's")
 	}
+}
+
+// semanticsOwnNode: every address that a running pod of the node tells of is the node's, and reaches the node's pods.
+func semanticsOwnNode(t *testing.T) {
+	w := newWorld(t, `{podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}`)
+	w.check("no 192.0.2.7 dev/web 80/TCP\nno 192.0.2.8 dev/web 80/TCP")
+	agent := "kind: Pod\nmetadata: {name: agent, namespace: prod}\nspec: {nodeName: %s, hostNetwork: true}\nstatus: {podIP: 192.0.2.7, phase: %s}"
+	say := func(node, phase, want string) {
+		t.Helper()
+		w.add(fmt.Sprintf(agent, node, phase))
+		w.Commit()
+		w.check(want + " 192.0.2.7 dev/web 80/TCP")
+	}
+	say("n1", "Running", "yes")
+	w.check("no 192.0.2.8 dev/web 80/TCP\nno prod/web dev/web 80/TCP")
+	say("n2", "Running", "no")
+	say("n1", "Running", "yes")
+	say("n1", "Failed", "no")
+	say("n1", "Running", "yes")
+	w.add("kind: Pod\nmetadata: {name: more, namespace: prod}\nspec: {nodeName: n1}\nstatus: {podIP: 10.1.0.77, hostIPs: [{ip: 192.0.2.7}, {ip: 192.0.2.8}]}")
+	w.Commit()
+	w.check("yes 192.0.2.8 dev/web 80/TCP\nno 10.1.0.77 dev/web 80/TCP")
+	w.DeletePod(model.Key{Namespace: "prod", Name: "agent"})
+	w.Commit()
+	w.check("yes 192.0.2.7 dev/web 80/TCP") // the other still tells of it
+	w.DeletePod(model.Key{Namespace: "prod", Name: "more"})
+	w.Commit()
+	w.check("no 192.0.2.7 dev/web 80/TCP\nno 192.0.2.8 dev/web 80/TCP")
 }
 
 func semanticsLabels(t *testing.T) {

@@ -270,5 +270,6 @@ func TestSemantics(t *testing.T) {
 	t.Run("invalid selector", semanticsInvalid)
 	t.Run("terminating pod stays, finished pod leaves", semanticsFinished)
 	t.Run("hostNetwork", semanticsHostNetwork)
+	t.Run("own node", semanticsOwnNode)
 	t.Run("labels change", semanticsLabels)
 }
