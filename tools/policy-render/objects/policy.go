@@ -1,9 +1,12 @@
 package objects
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -29,6 +32,9 @@ func decodePolicy(text []byte) (*networkingv1.NetworkPolicy, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	if key := nullEntry(text); key != "" {
+		return nil, fmt.Errorf("%s: %w", name, exit.WithHint(fmt.Errorf("key %q: nothing stands behind the dash", key), "write {} if everything is meant, else remove the dash"))
+	}
 	out := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: np.Namespace, Name: np.Name}, Spec: np.Spec}
 	if err := checkName(&out.Namespace, out.Name); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -37,6 +43,49 @@ func decodePolicy(text []byte) (*networkingv1.NetworkPolicy, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return out, nil
+}
+
+// nullEntry is the key of an entry that is null, else "". The API server would make everything of it, which nobody means
+// who leaves a dash alone, and every half-written file has one.
+func nullEntry(text []byte) string {
+	if !bytes.Contains(text, []byte("null")) {
+		return ""
+	}
+	type entries []*json.RawMessage
+	var np struct {
+		Spec struct {
+			Ingress []*struct{ From, Ports entries }
+			Egress  []*struct{ To, Ports entries }
+		}
+	}
+	if json.Unmarshal(text, &np) != nil {
+		return ""
+	}
+	within := func(key string, list entries) string {
+		if i := slices.Index(list, nil); i >= 0 {
+			return fmt.Sprintf("%s[%d]", key, i)
+		}
+		return ""
+	}
+	for i, r := range np.Spec.Ingress {
+		key := fmt.Sprintf("spec.ingress[%d]", i)
+		if r == nil {
+			return key
+		}
+		if bad := cmp.Or(within(key+".from", r.From), within(key+".ports", r.Ports)); bad != "" {
+			return bad
+		}
+	}
+	for i, r := range np.Spec.Egress {
+		key := fmt.Sprintf("spec.egress[%d]", i)
+		if r == nil {
+			return key
+		}
+		if bad := cmp.Or(within(key+".to", r.To), within(key+".ports", r.Ports)); bad != "" {
+			return bad
+		}
+	}
+	return ""
 }
 
 // strictError is an unknown or doubled key, unless it is in a part that is not read.

@@ -10,7 +10,8 @@ import (
 
 // Files is a Source of a file or directory. What is told of a file's objects holds until the file was read again
 // without a fault or is no longer there; an emptied or unreadable file, or a directory that is away, takes
-// nothing back. Replace files by renaming a finished one over them.
+// nothing back, nor does one that is being written. Replace files by renaming a finished one over them: that is seen
+// at once, a file rewritten in place when it was closed and left alone for 300 ms.
 type Files struct {
 	Path    string
 	Options Options
@@ -51,10 +52,20 @@ func (f *Files) Watch(ctx context.Context) (<-chan []Event, error) {
 					return
 				}
 			}
-			select {
-			case change = <-hints:
-			case <-ctx.Done():
-				return
+			change = watch.Change{}
+			for told := false; !told; {
+				var again <-chan time.Time
+				if t.holding() {
+					again = time.After(lookAgain)
+				}
+				select {
+				case change = <-hints:
+					told = true
+				case <-again:
+					told = t.release()
+				case <-ctx.Done():
+					return
+				}
 			}
 		}
 	}()

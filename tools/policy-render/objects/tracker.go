@@ -20,6 +20,7 @@ type file struct {
 	digests  known // what it held at the last good reading
 	objects  int
 	fault    error
+	hold     hold
 }
 
 // identity changes when a file is written.
@@ -62,7 +63,7 @@ func (t *tracker) update(c watch.Change) []Event {
 		t.told = told
 		batch = append(batch, Event{Status: true, Faults: faults})
 	}
-	if !t.synced && len(faults) == 0 {
+	if !t.synced && len(faults) == 0 && !t.holding() {
 		t.synced = true
 		batch = append(batch, Event{Synced: true})
 	}
@@ -109,7 +110,7 @@ func (t *tracker) read(c watch.Change, there []string) []Event {
 			if f == nil {
 				f = &file{name: name, digests: known{}}
 				t.files[name] = f
-			} else if f.fault == nil && !t.changed(c, name, f) {
+			} else if f.fault == nil && !f.hold.on && !t.changed(c, name, f) {
 				continue
 			}
 			before := len(batch)
@@ -150,10 +151,18 @@ func (t *tracker) anyTwice() bool {
 
 // readFile gives the events of one file; a fault leaves everything as it was.
 func (t *tracker) readFile(name string, f *file) []Event {
-	f.identity = identify(name) // before reading: a write in between is seen the next time
+	now := identify(name) // before reading: a write in between is seen
+	if f.holds(name, now) {
+		return nil
+	}
+	f.identity, f.hold.on = now, false
 	data, err := readFile(name)
 	if err != nil {
 		f.fault = err
+		return nil
+	}
+	if identify(name) != now { // the writer came in between
+		f.hold.on = true
 		return nil
 	}
 	if len(data) == 0 && f.objects > 0 {
