@@ -40,9 +40,15 @@ type liveFlow struct {
 }
 
 func runDiff(_ context.Context, env *tool.Env) error {
+	for _, a := range env.Args {
+		if strings.HasPrefix(a, "-") && a != "-" {
+			return exit.WithHint(exit.Errorf(exit.Usage, "diff: %q stands after an argument: options go before the two arguments, OLD and NEW", a),
+				"write policy-render diff %s ... OLD NEW; a file of that name is ./%s", a, a)
+		}
+	}
 	if len(env.Args) != 2 {
 		return exit.WithHint(exit.Errorf(exit.Usage, "diff takes two arguments, OLD and NEW, not %q", env.Args),
-			"options stand before them: policy-render diff --output json old/ new.yaml")
+			"options go before them: policy-render diff --output json old/ new.yaml")
 	}
 	format, err := oneOf(env, "output", "text", "json")
 	if err != nil {

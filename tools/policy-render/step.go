@@ -20,6 +20,7 @@ type step struct {
 	dir     state.Dir
 	script  io.Writer // where --output - goes
 	objects objects.Options
+	sent    bool // the script went to a --output that cannot be compared
 }
 
 func open(env *tool.Env) (tool.Step, error) {
@@ -50,16 +51,8 @@ func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
 	}
 	_, changes := w.commit()
 	o := outputOf(s.dir, w.manifest(), changes)
-	switch s.options.output {
-	case "":
-	case "-":
-		_, err := s.script.Write(o.script())
-		return nil, err
-	default:
-		if op := state.WriteBytesOp(s.options.output, o.script()); op != nil {
-			return []plan.Op{op}, nil
-		}
-		return nil, nil
+	if s.options.output != "" {
+		return s.scriptOps(o.script())
 	}
 	ops, err := o.ops()
 	if err == nil && s.env.Verb() == "plan" {
