@@ -117,6 +117,9 @@ func (w *watcher) report(err error) {
 				w.env.Log.Log(context.Background(), level(f), "cannot use an input: what was good stays", "err", f, "hint", strings.Join(exit.Hints(f), "; "))
 			}
 		}
+		if text == "" {
+			w.env.Log.Info("inputs are good again")
+		}
 		w.lastError = text
 	}
 	if w.world == nil || !w.stands && len(faults) > 0 {

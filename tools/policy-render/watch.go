@@ -62,7 +62,7 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 		return exit.WithHint(exit.Errorf(exit.Usage, "watch takes no --output"), "it writes policy/ and policy.nft in the run directory")
 	}
 	files, err := watch.New(ctx, watch.Options{
-		Files: []string{s.dir.Lease(), s.dir.PolicyLoaded()}, Dirs: []string{s.dir.Endpoints()}, Period: keep.Period,
+		Files: []string{s.dir.Lease(), s.dir.PolicyLoaded(), s.dir.PolicyNFT()}, Dirs: append(outputDirs(s.dir), s.dir.Endpoints()), Period: keep.Period,
 	})
 	if err != nil {
 		return err
@@ -126,7 +126,9 @@ func (w *watcher) run(ctx context.Context, files <-chan watch.Change, events <-c
 		case batch := <-events:
 			w.take(batch)
 		case c := <-files:
-			w.changed(c)
+			if !w.changed(c) {
+				continue
+			}
 		case f := <-cuts:
 			f(ctx, w.world.cluster)
 			continue
@@ -192,24 +194,29 @@ func (w *watcher) take(batch []objects.Event) {
 	}
 }
 
-// changed reads the files again that changed.
-func (w *watcher) changed(c watch.Change) {
+// changed reads the files again that changed. It says whether there is anything to do: most changes of the outputs are our own.
+func (w *watcher) changed(c watch.Change) (due bool) {
+	w.writer.verify(c)
+	due = c.All || w.writer.broken
 	if c.Has(w.dir.Lease()) {
 		w.readLease()
+		due = true
 	}
 	if c.Has(w.dir.PolicyLoaded()) {
 		w.readLoaded()
+		due = true
 	}
 	if c.All {
 		w.readEndpoints()
-		w.writer.verify()
-		return
+		return true
 	}
 	for path := range c.Paths {
 		if filepath.Dir(path) == w.dir.Endpoints() && isEndpoint(path) {
 			w.readEndpoint(path)
+			due = true
 		}
 	}
+	return due
 }
 
 func (w *watcher) readLease() {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/towpath/towpath/lib/ruleset"
 	"github.com/towpath/towpath/lib/state"
@@ -16,6 +16,7 @@ type writer struct {
 	dir        state.Dir
 	generation string          // of policy.nft as written
 	text       []byte          // policy.nft as written
+	at         time.Time       // end of the last write; a file that is younger is somebody else's
 	gone       map[string]bool // below policy/, to be removed
 	broken     bool            // a write failed, or somebody changed the files: nothing is known of what is there
 }
@@ -84,6 +85,9 @@ func (w *writer) write(m *ruleset.Manifest, c render.Changes, whole bool) (wrote
 	for _, path := range gone {
 		w.gone[path] = true
 	}
+	if now := time.Now(); (wrote > 0 || whole) && now.After(w.at) {
+		w.at = now
+	}
 	w.broken = false
 	return wrote, nil
 }
@@ -93,14 +97,6 @@ func (w *writer) sweep() {
 	for path := range w.gone {
 		_, _ = state.Remove(filepath.Join(w.dir.Policy(), path))
 		delete(w.gone, path)
-	}
-}
-
-// verify notices that somebody changed or removed policy.nft or one of the files.
-func (w *writer) verify() {
-	text, err := os.ReadFile(w.dir.PolicyNFT())
-	if err != nil || !bytes.Equal(text, w.text) {
-		w.broken = true
 	}
 }
 

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towpath/towpath/lib/keep"
+	"github.com/towpath/towpath/lib/ruleset"
+	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/watch"
+)
+
+// TestWatchHeals: what somebody takes away or edits is back long before the periodic look at everything.
+func TestWatchHeals(t *testing.T) {
+	t.Parallel()
+	w := newWatched(t)
+	w.write(w.objects+"/pods.yaml", podYAML("web", "u1", "10.244.1.2"))
+	w.write(w.objects+"/allow-web.yaml", policyYAML("allow-web", "{podSelector: {}, ingress: [{ports: [{port: 80}]}]}"))
+	w.start()
+	w.says("READY=1")
+	first := w.manifest("first", func(m *ruleset.Manifest) bool { return hasFile(m, allowWeb) })
+	text := w.file(allowWeb)
+	below := func(path string) string { return filepath.Join(w.dir.Policy(), path) }
+	edit := func(path string) error {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString("# edited\n")
+		f.Close()
+		return err
+	}
+	for _, tc := range []struct {
+		what string
+		harm func() error
+	}{
+		{"policy.nft removed", func() error { return os.Remove(w.dir.PolicyNFT()) }},
+		{"policy.nft edited", func() error { return edit(w.dir.PolicyNFT()) }},
+		{"policy.nft emptied", func() error { return os.Truncate(w.dir.PolicyNFT(), 0) }},
+		{"a chain removed", func() error { return os.Remove(below(allowWeb)) }},
+		{"a chain edited", func() error { return edit(below(allowWeb)) }},
+		{"names removed", func() error { return os.Remove(below("pods/10.244.1.0-24")) }},
+		{"chains moved away", func() error { return os.Rename(below("inet/chains"), filepath.Join(t.TempDir(), "x")) }},
+		{"the bridge's files moved away", func() error { return os.Rename(below("bridge"), filepath.Join(t.TempDir(), "x")) }},
+		{"policy/ moved away", func() error { return os.Rename(w.dir.Policy(), filepath.Join(t.TempDir(), "x")) }},
+		{"policy/ and policy.nft removed", func() error {
+			for os.RemoveAll(w.dir.Policy()) != nil { // files may come back meanwhile
+			}
+			os.Remove(w.dir.PolicyNFT())
+			return nil
+		}},
+	} {
+		start := time.Now()
+		if err := tc.harm(); err != nil {
+			t.Fatalf("%s: %v", tc.what, err)
+		}
+		w.eventually(tc.what, func() bool {
+			data, err := os.ReadFile(w.dir.PolicyNFT())
+			if err != nil {
+				return false
+			}
+			m, err := ruleset.ParseManifest(w.dir.Policy(), data)
+			if err != nil || m.Generation() != first.Generation() {
+				return false
+			}
+			for _, e := range m.Entries {
+				if ruleset.Digest([]byte(w.file(e.Path))) != e.Digest {
+					return false
+				}
+			}
+			return w.file(allowWeb) == text && w.file("pods/10.244.1.0-24") != ""
+		})
+		if took := time.Since(start); took > keep.Period/2 {
+			t.Errorf("%s: healed after %v only", tc.what, took)
+		}
+	}
+	w.write(w.objects+"/allow-web.yaml", "kind: [")
+	w.says(state.Failing + "1 bad inputs")
+	w.write(w.objects+"/allow-web.yaml", policyYAML("allow-web", "{podSelector: {}, ingress: [{ports: [{port: 80}]}]}"))
+	w.says("STATUS=1 pods, 1 policies")
+	w.stop()
+	if n := strings.Count(w.log.String(), "inputs are good again"); n != 1 {
+		t.Errorf("inputs are good again: said %d times", n)
+	}
+}
+
+// TestVerifyKnowsItsOwn: changes of our own making are no reason to write anything.
+func TestVerifyKnowsItsOwn(t *testing.T) {
+	dir := state.Dir(t.TempDir())
+	w := newWorld("n1", defaultConfig)
+	_, changes := w.commit()
+	out := writer{dir: dir}
+	if _, err := out.write(w.manifest(), changes, true); err != nil {
+		t.Fatal(err)
+	}
+	own := watch.Change{Paths: map[string]struct{}{dir.PolicyNFT(): {}, filepath.Join(dir.Policy(), "inet"): {}}}
+	for path := range changes.Texts {
+		own.Paths[filepath.Join(dir.Policy(), path)] = struct{}{}
+	}
+	own.Paths[filepath.Join(dir.Policy(), "inet/chains/never-ours.nft")] = struct{}{}
+	for _, c := range []watch.Change{own, {All: true}} {
+		if out.verify(c); out.broken {
+			t.Fatalf("%v: taken for somebody else's", c)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir.Policy(), "inet/chains/forward.nft")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []watch.Change{own, {All: true}} {
+		out.broken = false
+		if out.verify(c); !out.broken {
+			t.Fatalf("%v: a file is missing and nobody noticed", c)
+		}
+	}
+}
