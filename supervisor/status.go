@@ -138,7 +138,7 @@ func (r report) verdict() error {
 	for _, s := range r.Stages {
 		if !s.OK {
 			how := s.State
-			if strings.HasPrefix(s.Status, state.Failing) {
+			if s.State == engine.Ready.String() && strings.HasPrefix(s.Status, state.Failing) { // else it is what the process said before
 				how = "failing"
 			}
 			behind = append(behind, s.Stage.Stage+" "+how)
@@ -181,8 +181,16 @@ func (s stageReport) detail(now time.Time) string {
 	if s.PID > 0 && !s.Alive {
 		parts = append(parts, "the process is dead")
 	}
+	status, why := s.Status, ""
+	if rest, failing := strings.CutPrefix(status, state.Failing); failing && s.PID == 0 { // its last words
+		status, why = "", rest
+	}
 	if s.LastExit != "" && !slices.Contains([]string{"done", "ready", "waiting", "stopped"}, s.State) {
-		parts = append(parts, "ended: "+s.LastExit)
+		text := "ended: " + s.LastExit
+		if why != "" {
+			text += ": " + why
+		}
+		parts = append(parts, text)
 	}
 	if len(s.WaitsFor) > 0 {
 		text := "waits for " + strings.Join(s.WaitsFor, ", ")
@@ -197,8 +205,8 @@ func (s stageReport) detail(now time.Time) string {
 	if t, err := time.Parse(time.RFC3339, s.NextRetry); err == nil {
 		parts = append(parts, "next try in "+max(t.Sub(now), 0).Round(time.Second).String())
 	}
-	if s.Status != "" && !slices.Contains([]string{"done", "waiting", "stopped"}, s.State) {
-		parts = append(parts, s.Status)
+	if status != "" && !slices.Contains([]string{"done", "waiting", "stopped"}, s.State) {
+		parts = append(parts, status)
 	}
 	return strings.Join(parts, "; ")
 }

@@ -136,6 +136,7 @@ func Run(ctx context.Context, p Program, args []string, stdin io.Reader, stdout,
 	if err == nil {
 		return int(exit.OK)
 	}
+	keep.Status(state.Failing+"%v", err) // so that towpath status can say it
 	return logs.Fail(stderr, p.Name, err)
 }
 

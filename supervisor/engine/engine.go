@@ -84,6 +84,7 @@ type unit struct {
 	id     process.Identity
 	sums   map[string]string // of what it watches, when it was started or signalled
 	sum    string            // all of sums
+	given  map[string]string // of the administrator's gates, when it was started
 	reason string            // why it was started
 	cause  string            // why it will be started next
 	made   []string          // outputs that a oneshot left

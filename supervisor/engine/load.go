@@ -43,7 +43,8 @@ func (e *Engine) load(ctx context.Context) error {
 			if !slices.Contains(files, path) {
 				files = append(files, path)
 			}
-			if strings.HasSuffix(name, "/") && slices.Contains(s.Watched(), name) && !slices.Contains(dirs, path) {
+			listed := strings.HasSuffix(name, "/") && slices.Contains(s.Watched(), name) || slices.Contains(givenTo(g, s), name)
+			if listed && !slices.Contains(dirs, path) {
 				dirs = append(dirs, path)
 			}
 		}

@@ -110,7 +110,7 @@ func (e *Engine) show(u *unit) state.Stage {
 	case u.m.Phase == Waiting:
 		s.WaitsFor = u.lacks()
 	case u.m.Phase == Held:
-		for _, name := range u.spec.Watched() {
+		for _, name := range append(u.spec.Watched(), givenTo(e.graph, u.spec)...) {
 			s.WaitsFor = append(s.WaitsFor, "a change of "+name)
 		}
 		s.WaitsFor = append(s.WaitsFor, "a change of "+u.spec.File)

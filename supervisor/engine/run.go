@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/watch"
+	"github.com/towpath/towpath/supervisor/graph"
 	"github.com/towpath/towpath/supervisor/process"
 	"github.com/towpath/towpath/supervisor/stage"
 )
@@ -21,7 +23,7 @@ func (e *Engine) start(u *unit, quit chan struct{}) {
 	u.status = ""
 	u.reason, u.cause = cmp.Or(u.cause, "its inputs exist"), ""
 	u.sums = e.sums(u.spec)
-	u.sum = fold(u.sums)
+	u.sum, u.given = fold(u.sums), e.given(u.spec)
 	id, proc, err := e.Launch(u.spec, e.callbacks(u, quit))
 	if err != nil {
 		e.Log.Error("cannot start stage", "stage", u.spec.Name, "err", err)
@@ -70,6 +72,27 @@ func (e *Engine) sums(s *stage.Stage) map[string]string {
 		}
 	}
 	return sums
+}
+
+// given is digests of the gates that no stage writes. A program reads what the administrator gives it whenever it
+// likes, so that its content does not count, except for one that ended since it could not use it.
+func (e *Engine) given(s *stage.Stage) map[string]string {
+	var paths []string
+	for _, name := range givenTo(e.graph, s) {
+		path := e.path(name)
+		if !strings.HasSuffix(path, "/") && exists(path+"/") { // either a file or a directory
+			path += "/"
+		}
+		paths = append(paths, path)
+	}
+	return e.contents.sums(paths)
+}
+
+// givenTo is the gates outside the run directory that no stage writes.
+func givenTo(g *graph.Graph, s *stage.Stage) []string {
+	return slices.DeleteFunc(slices.Clone(s.Gates), func(name string) bool {
+		return !filepath.IsAbs(name) || len(g.Producers(name)) > 0
+	})
 }
 
 // weigh finds the gates that are left out. It looks at every stage, since what one lacks decides what another
@@ -137,6 +160,9 @@ func (e *Engine) ended(u *unit, end process.End, quit chan struct{}) {
 	u.lastExit = end.String()
 	ev := Event{Kind: Exited, Outcome: outcome(end)}
 	names := changed(u.sums, e.sums(u.spec))
+	if ev.Outcome == Await {
+		names = append(names, changed(u.given, e.given(u.spec))...)
+	}
 	ev.Changed = len(names) > 0
 	switch {
 	case u.m.Phase == Stopping: // the cause is known already
@@ -191,14 +217,13 @@ func (e *Engine) look(c watch.Change, quit chan struct{}) {
 
 func (e *Engine) hit(c watch.Change, s *stage.Stage) bool {
 	for _, name := range regarded(s) {
-		if path := stage.Path(string(e.RunDir), name); c.Has(path) {
+		path := stage.Path(string(e.RunDir), name)
+		if c.Has(path) {
 			return true
 		}
-		if dir := e.path(name); strings.HasSuffix(dir, "/") {
-			for path := range c.Paths {
-				if strings.HasPrefix(path, dir) {
-					return true
-				}
+		for entry := range c.Paths {
+			if strings.HasPrefix(entry, path+"/") {
+				return true
 			}
 		}
 	}
@@ -213,6 +238,9 @@ func (e *Engine) lookAt(u *unit, quit chan struct{}) {
 	}
 	sums := e.sums(u.spec)
 	names, what := changed(u.sums, sums), " changed"
+	if u.m.Phase == Held {
+		names = append(names, changed(u.given, e.given(u.spec))...)
+	}
 	if len(names) == 0 && u.m.Phase == Done {
 		names, what = e.lost(u), " is gone"
 	}

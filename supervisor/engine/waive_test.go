@@ -183,3 +183,49 @@ func (w *world) tell(paths []string) {
 	w.changes <- c
 	synctest.Wait()
 }
+
+// What the administrator gives to a program does not count while the program runs, but where it ended for it.
+func TestHeldUntilWhatIsGivenChanges(t *testing.T) {
+	for _, kind := range []string{"directory", "file"} {
+		t.Run(kind, func(t *testing.T) {
+			given := filepath.Join(t.TempDir(), "objects")
+			file := given
+			if kind == "directory" {
+				if err := os.Mkdir(given, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				file = filepath.Join(given, "policy.yaml")
+			}
+			text := fmt.Sprintf("command = [\"render\"]\ngates = [\"lease\", %q]\non-change = \"none\"", given)
+			bubble(t, map[string]string{"render": text}, func(w *world) {
+				set := func(text string) {
+					t.Helper()
+					if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+						t.Fatal(err)
+					}
+					w.changes <- watch.Change{Paths: map[string]struct{}{file: {}}}
+					synctest.Wait()
+				}
+				held := "held: a change of " + given + ", a change of render.toml"
+				set("bad")
+				w.put("lease", "1")
+				w.exit("render", 65)
+				w.want("render", held)
+				w.put("lease", "2") // another gate's content does not count
+				set("bad")          // nor do the same bytes
+				w.want("render", held)
+				set("worse")
+				w.want("render", "starting")
+				set("good") // while it runs: it may have read it before
+				w.exit("render", 65)
+				w.want("render", "starting")
+				w.say("render", "READY=1")
+				set("other")
+				w.want("render", "ready")
+				if s := w.shown("render"); s.Runs != 3 || s.LastReason != filepath.Base(given)+" changed" {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}

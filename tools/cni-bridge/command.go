@@ -66,6 +66,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return int(exit.OK)
 	}
+	keep.Status(state.Failing+"%v", err) // so that towpath status can say it
 	return logs.Fail(stderr, "cni-bridge", err)
 }
 
