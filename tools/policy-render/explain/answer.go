@@ -116,11 +116,30 @@ func (s *Setting) Explain(from, to End, port Port) (*Answer, error) {
 	}
 	if len(a.Paths) == 0 {
 		a.Verdict = deny
-		a.Notes = append(a.Notes, fmt.Sprintf("%s and %s have no address family in common", source.name, dest.name))
+		a.Notes = append(a.Notes, noFamily(from, to, source, dest))
 		return a, nil
 	}
 	a.Verdict = a.Paths[0].Verdict
 	return a, nil
+}
+
+// noFamily says why there is no path: of the addresses where addresses were given, not of the pods that have them.
+func noFamily(from, to End, source, dest *party) string {
+	family := func(a netip.Addr) string {
+		if a.Is4() {
+			return "an IPv4 address"
+		}
+		return "an IPv6 address"
+	}
+	switch {
+	case from.Addr.IsValid() && to.Addr.IsValid():
+		return fmt.Sprintf("%s is %s and %s is %s: no packet has one of each", from.Addr, family(from.Addr), to.Addr, family(to.Addr))
+	case from.Addr.IsValid():
+		return fmt.Sprintf("%s is %s, and %s has none", from.Addr, family(from.Addr), dest.name)
+	case to.Addr.IsValid():
+		return fmt.Sprintf("%s is %s, and %s has none", to.Addr, family(to.Addr), source.name)
+	}
+	return fmt.Sprintf("%s and %s have no address family in common", source.name, dest.name)
 }
 
 // path judges one family.

@@ -13,7 +13,7 @@ import (
 	"github.com/towpath/towpath/tools/policy-render/model"
 )
 
-// Matrix is who reaches whom. Its groups are pods, or addresses outside, to and from which the same is allowed.
+// Matrix is who reaches whom. Its groups are pods to and from which the same is allowed, and, as one, everything outside.
 type Matrix struct {
 	port   *Port // nil: every port
 	groups []*class
@@ -25,6 +25,9 @@ type Matrix struct {
 type answer struct {
 	ports  [2]Ports
 	common [2]bool // families that both ends have
+	// parts says what is allowed to or from which addresses, where the outside is not treated as one; ports is then
+	// what most of it is given.
+	parts string
 }
 
 // NewMatrix asks about a port, or about all of them where it is nil.
@@ -35,39 +38,58 @@ func NewMatrix(s *Setting, port *Port) *Matrix {
 	world := map[state.Family][]model.Range{} // of families that are used
 	for _, k := range pods {
 		for _, a := range s.Cluster.Addrs(k) {
-			world[state.FamilyOf(a)] = outsideWorld[state.FamilyOf(a)]
+			if f := state.FamilyOf(a); world[f] == nil {
+				world[f] = s.world(f)
+			}
 		}
 	}
-	m.groups = classify([]*reach{r}, pods, world)
-	known := map[string]int{}
-	type key [2]struct {
-		ports  int
-		common bool
+	classes := classify([]*reach{r}, pods, world)
+	outside := s.parts(&classes)
+	m.groups = append(m.groups, classes...)
+	if len(outside) > 0 {
+		m.groups = append(m.groups, &class{})
 	}
-	byKey := map[key]int{}
 	m.cells = make([][]int, len(m.groups))
-	for i, from := range m.groups {
+	known := map[string]int{}
+	byKey := map[[2][2]int]int{} // what is allowed over each family, and whether both have it
+	for i := range m.groups {
 		m.cells[i] = make([]int, len(m.groups))
-		for j, to := range m.groups {
-			var k key
+		for j := range m.groups {
+			if i >= len(classes) || j >= len(classes) {
+				continue
+			}
+			var k [2][2]int
+			a := answer{}
 			for f := range state.Families {
-				a, b := from.views[0], to.views[0]
-				k[f].ports, k[f].common = r.between(f, a, b), a.has[f] && b.has[f]
+				from, to := classes[i].views[0], classes[j].views[0]
+				if k[f][0] = r.between(f, from, to); from.has[f] && to.has[f] {
+					k[f][1], a.common[f] = 1, true
+				}
+				a.ports[f] = r.all[k[f][0]]
 			}
 			n, ok := byKey[k]
 			if !ok {
-				a := answer{common: [2]bool{k[0].common, k[1].common}}
-				for f := range state.Families {
-					a.ports[f] = r.all[k[f].ports]
-				}
-				n, m.answers = number(known, m.words(a)+fmt.Sprint(m.symbol(a)), m.answers, a)
+				n = m.number(known, a)
 				byKey[k] = n
 			}
 			m.cells[i][j] = n
 		}
 	}
+	for i, c := range classes {
+		if len(outside) > 0 {
+			m.cells[i][len(classes)] = m.number(known, m.outside(r, outside, func(f int, o view) int { return r.between(f, c.views[0], o) }, c))
+			m.cells[len(classes)][i] = m.number(known, m.outside(r, outside, func(f int, o view) int { return r.between(f, o, c.views[0]) }, c))
+		}
+	}
 	m.merge()
 	return m
+}
+
+// number is that of an answer among those that look different.
+func (m *Matrix) number(known map[string]int, a answer) int {
+	var n int
+	n, m.answers = number(known, m.words(a)+m.symbol(a)+a.parts, m.answers, a)
+	return n
 }
 
 // merge joins groups between which and to and from which the same is allowed.
@@ -105,7 +127,7 @@ func (m *Matrix) merge() {
 		}
 		for i, c := range m.groups {
 			g := groups[into[i]]
-			g.pods, g.ranges = append(g.pods, c.pods...), append(g.ranges, c.ranges...)
+			g.pods = append(g.pods, c.pods...)
 		}
 		m.groups, m.cells = groups, cells
 	}
@@ -124,10 +146,8 @@ func (m *Matrix) sort() {
 		switch {
 		case len(x.pods) > 0 && len(y.pods) > 0:
 			return compareKeys(x.pods[0], y.pods[0])
-		case len(x.pods)+len(y.pods) > 0:
-			return len(y.pods) - len(x.pods)
 		}
-		return x.ranges[0].From.Compare(y.ranges[0].From)
+		return len(y.pods) - len(x.pods)
 	})
 	groups, cells := make([]*class, len(order)), make([][]int, len(order))
 	for n, i := range order {
@@ -139,17 +159,17 @@ func (m *Matrix) sort() {
 	m.groups, m.cells = groups, cells
 }
 
-// words is what a cell allows: allow, deny or, without a port, the ports.
+// words is what a cell allows: allow, deny, part of the outside or, without a port, the ports.
 func (m *Matrix) words(a answer) string {
+	if a.parts != "" {
+		return "part"
+	}
 	var out []string
 	for f, family := range state.Families {
 		if !a.common[f] {
 			continue
 		}
-		text := a.ports[f].String()
-		if m.port != nil {
-			text = verdict(a.ports[f].Has(m.port.Protocol, m.port.Number))
-		}
+		text := m.portWords(a.ports[f])
 		if f == 1 && a.common[0] {
 			if text == out[0] {
 				continue
@@ -165,8 +185,18 @@ func (m *Matrix) words(a answer) string {
 	return strings.Join(out, ", ")
 }
 
+func (m *Matrix) portWords(p Ports) string {
+	if m.port != nil {
+		return verdict(p.Has(m.port.Protocol, m.port.Number))
+	}
+	return p.String()
+}
+
 // symbol is a cell in one letter: + all of what was asked for, ~ a part of it, - nothing.
 func (m *Matrix) symbol(a answer) string {
+	if a.parts != "" {
+		return "~"
+	}
 	all, none := true, true
 	for f := range state.Families {
 		if !a.common[f] {
@@ -188,41 +218,12 @@ func (m *Matrix) symbol(a answer) string {
 	return "~"
 }
 
-// name of a group where it has only one member, or none. What most addresses outside belong to is "external".
+// name of a group where it has only one member, or of the outside.
 func (m *Matrix) name(g *class) string {
 	if len(g.pods) > 0 {
 		return g.pods[0].String()
 	}
-	weight := func(g *class) (v4, v6 float64) {
-		for _, r := range g.ranges {
-			if r.From.Is4() {
-				v4 += size(r)
-			} else {
-				v6 += size(r)
-			}
-		}
-		return v4, v6
-	}
-	v4, v6 := weight(g)
-	for _, o := range m.groups {
-		if a, b := weight(o); len(o.pods) == 0 && (a > v4 && v4 > 0 || b > v6 && v6 > 0) {
-			_, blocks := names([]*class{g})
-			return "external " + strings.Join(blocks, " and ")
-		}
-	}
-	families := map[bool]bool{}
-	for _, o := range m.groups {
-		for _, r := range o.ranges {
-			families[r.From.Is4()] = true
-		}
-	}
-	switch {
-	case len(families) < 2 || v4 > 0 && v6 > 0:
-		return "external"
-	case v4 > 0:
-		return "external IPv4"
-	}
-	return "external IPv6"
+	return "external"
 }
 
 // title of group i: its name, or its number and size.
@@ -271,6 +272,11 @@ func (m *Matrix) Text(w io.Writer) error {
 			if _, err := fmt.Fprintf(w, "group %d: %s\n", i+1, podList(g.pods)); err != nil {
 				return err
 			}
+		}
+	}
+	for _, note := range m.footnotes() {
+		if _, err := fmt.Fprintln(w, note); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -63,10 +63,26 @@ func (m *Matrix) HTML(w io.Writer) error {
 			if symbol == "-" {
 				symbol = "−"
 			}
-			fmt.Fprintf(b, `<td class="%s" title="%s">%s</td>`, class, text(m.title(i)+" → "+m.title(j)+": "+m.words(m.answers[m.cells[i][j]])), symbol)
+			fmt.Fprintf(b, `<td class="%s" title="%s">%s</td>`, class, text(m.title(i)+" → "+m.title(j)+": "+m.cellTitle(m.answers[m.cells[i][j]])), symbol)
 		}
 		fmt.Fprint(b, "</tr>\n")
 	}
-	fmt.Fprint(b, "</tbody></table>\n</body></html>\n")
+	fmt.Fprint(b, "</tbody></table>\n")
+	if notes := m.footnotes(); len(notes) > 0 {
+		fmt.Fprint(b, "<p>Parts of the outside:</p>\n<ul>\n")
+		for _, n := range notes {
+			fmt.Fprintf(b, "<li>%s</li>\n", text(n))
+		}
+		fmt.Fprint(b, "</ul>\n")
+	}
+	fmt.Fprint(b, "</body></html>\n")
 	return b.Flush()
+}
+
+// cellTitle is what one sees when pointing at a cell.
+func (m *Matrix) cellTitle(a answer) string {
+	if a.parts != "" {
+		return a.parts
+	}
+	return m.words(a)
 }
