@@ -55,13 +55,21 @@ type Place struct {
 	File     string // "-" for standard input
 	Document int    // from 1; empty documents do not count
 	Item     int    // in a list from 0, else -1
+	Line     int    // of the file, from 1, where the document or item begins; 0: not known
 }
 
-// String is `"dev.yaml": document 2: items[3]`.
+// String is `"dev.yaml": document 2: items[3] (line 9)`.
 func (p Place) String() string {
-	s := fmt.Sprintf("%q: document %d", p.File, p.Document)
+	s := fmt.Sprintf("%q", p.File)
+	if p.Document == 0 {
+		return s
+	}
+	s += fmt.Sprintf(": document %d", p.Document)
 	if p.Item >= 0 {
 		s += fmt.Sprintf(": items[%d]", p.Item)
+	}
+	if p.Line > 0 {
+		s += fmt.Sprintf(" (line %d)", p.Line)
 	}
 	return s
 }
@@ -91,6 +99,8 @@ func (o *Object) ID() ID {
 type Options struct {
 	// Skipped is told of objects of other kinds; may be nil.
 	Skipped func(place Place, apiVersion, kind string)
+	// Warn is told of what is left out and perhaps should not be; may be nil. Its errors have hints.
+	Warn func(place Place, err error)
 	// Stdin is what the path "-" reads.
 	Stdin io.Reader
 }
@@ -144,6 +154,7 @@ func ReadPath(path string, o Options) ([]Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.warnUnread(path, files)
 	var out []Object
 	for _, f := range files {
 		data, err := readFile(f)
@@ -165,7 +176,10 @@ func missing(path string, err error) error {
 		err = pe.Err
 	}
 	err = fmt.Errorf("read objects %q: %w", path, err)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case isDangling(path):
+		return exit.WithHint(err, "it is a symbolic link that points at nothing: correct or remove it")
+	case errors.Is(err, fs.ErrNotExist):
 		return exit.WithHint(err, "make the directory and put the manifests of policies, namespaces and pods into it, or give another path with --objects")
 	}
 	return err

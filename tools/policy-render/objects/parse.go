@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"path/filepath"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -52,6 +53,7 @@ type reader struct {
 	known  known
 	intern map[string]string
 	out    []found
+	begins []int // the lines that a list's items begin in, while it is read
 	// flush, if given, takes what was read so far, now and then between two documents.
 	flush func([]found) error
 }
@@ -65,8 +67,10 @@ func parse(file string, data []byte, o Options, k known) ([]found, error) {
 }
 
 func (r *reader) parse(data []byte) ([]found, error) {
+	count := lines{text: data, line: 1}
 	for i, doc := range documents(data) {
-		if err := r.document(doc, Place{r.file, i + 1, -1}); err != nil {
+		doc = trimLines(doc)
+		if err := r.document(doc, Place{r.file, i + 1, -1, count.of(doc)}); err != nil {
 			return nil, err
 		}
 		if r.flush != nil && len(r.out) >= flushAt {
@@ -81,20 +85,20 @@ func (r *reader) parse(data []byte) ([]found, error) {
 
 func (r *reader) document(doc []byte, at Place) error {
 	if isJSON(doc) {
-		s := &scanner{data: doc}
-		if err := r.value(piece{place: at, text: doc, json: true}); !errors.Is(err, errMore) {
+		mark := len(r.out)
+		err := r.json(doc, at)
+		if err == nil || filepath.Ext(r.file) == ".json" || json.Valid(doc) {
 			return err
 		}
-		for s.peek() != 0 {
-			text, err := s.value()
-			if err != nil {
-				return bad(at, fmt.Errorf("read JSON: %w", err))
-			}
-			if err := r.value(piece{place: at, text: text, json: true}); err != nil {
-				return err
-			}
+		text, yerr := yaml.YAMLToJSONStrict(doc) // flow style, then
+		switch {
+		case yerr == nil:
+			r.out = r.out[:mark]
+			return r.value(piece{place: at, text: text, json: true})
+		case isYAMLFile(r.file) && !isJSONStream(doc):
+			return bad(at, fmt.Errorf("read YAML: %w", yamlError(yerr, at)))
 		}
-		return nil
+		return err
 	}
 	items, column, rest, ok := splitItems(doc)
 	if !ok {
@@ -105,11 +109,15 @@ func (r *reader) document(doc []byte, at Place) error {
 		Kind       string `yaml:"kind"`
 	}
 	mark := len(r.out)
+	r.begins = r.begins[:0]
+	defer func() { r.begins = r.begins[:0] }()
 	err := goyaml.Unmarshal(rest, &head)
 	if err == nil && strings.HasSuffix(head.Kind, "List") {
+		count := lines{text: doc, line: at.Line}
 		for i, text := range items {
+			r.begins = append(r.begins, count.of(text))
 			p := piece{place: at, text: text, item: true, column: column, list: head.Kind}
-			p.place.Item = i
+			p.place.Item, p.place.Line = i, r.begins[i]
 			if err = r.value(p); err != nil {
 				break
 			}
@@ -123,6 +131,32 @@ func (r *reader) document(doc []byte, at Place) error {
 	return r.whole(doc, at)
 }
 
+// json reads a document of JSON: one object, or several one after another.
+func (r *reader) json(doc []byte, at Place) error {
+	if err := r.value(piece{place: at, text: doc, json: true}); !errors.Is(err, errMore) {
+		return err
+	}
+	s := &scanner{data: doc, first: at.Line}
+	count := lines{text: doc, line: at.Line}
+	for s.peek() != 0 {
+		text, err := s.value()
+		if err != nil {
+			return bad(at, fmt.Errorf("read JSON: %w", err))
+		}
+		at.Line = count.of(text)
+		if err := r.value(piece{place: at, text: text, json: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isJSONStream says whether a document begins with a whole object of JSON.
+func isJSONStream(doc []byte) bool {
+	var first json.RawMessage
+	return json.NewDecoder(bytes.NewReader(doc)).Decode(&first) == nil
+}
+
 // isJSON says whether a document is meant as JSON.
 func isJSON(doc []byte) bool {
 	doc = bytes.TrimLeft(doc, " \t\r\n")
@@ -133,7 +167,7 @@ func isJSON(doc []byte) bool {
 func (r *reader) whole(doc []byte, at Place) error {
 	text, err := yaml.YAMLToJSONStrict(doc)
 	if err != nil {
-		return bad(at, fmt.Errorf("read YAML: %w", yamlError(err)))
+		return bad(at, fmt.Errorf("read YAML: %w", yamlError(err, at)))
 	}
 	return r.value(piece{place: at, text: text, json: true})
 }
@@ -167,7 +201,7 @@ func (r *reader) decode(p piece) (*Object, error) {
 	if p.sniff() == NetworkPolicy.String() {
 		text, err := yaml.YAMLToJSONStrict(p.text)
 		if err != nil {
-			return nil, bad(p.place, fmt.Errorf("read YAML: %w", yamlError(err)))
+			return nil, bad(p.place, fmt.Errorf("read YAML: %w", yamlError(err, p.place)))
 		}
 		p.json = true
 		if p.text = text; p.item {
@@ -191,7 +225,7 @@ func (r *reader) decode(p piece) (*Object, error) {
 	var mistyped *goyaml.TypeError
 	switch {
 	case err != nil && !errors.As(err, &mistyped):
-		return nil, bad(p.place, fmt.Errorf("read YAML: %w", yamlError(err)))
+		return nil, bad(p.place, fmt.Errorf("read YAML: %w", yamlError(err, p.place)))
 	case t.Items != nil || strings.HasSuffix(t.Kind, "List") || t.Kind == "" && err != nil:
 		return nil, r.whole(p.text, p.place)
 	}
@@ -204,7 +238,7 @@ func (r *reader) decode(p piece) (*Object, error) {
 	case kind == NetworkPolicy: // written so that the first look missed it
 		return nil, r.whole(p.text, p.place)
 	case err != nil:
-		return nil, bad(p.place, fmt.Errorf("%s: read YAML: %w", t.name(kind), yamlError(err)))
+		return nil, bad(p.place, fmt.Errorf("%s: read YAML: %w", t.name(kind), yamlError(err, p.place)))
 	default:
 		return r.make(kind, &t, p.place)
 	}
@@ -213,7 +247,7 @@ func (r *reader) decode(p piece) (*Object, error) {
 func (r *reader) decodeJSON(p piece) (*Object, error) {
 	var apiVersion, kind string
 	var items []byte
-	s := &scanner{data: p.text}
+	s := &scanner{data: p.text, first: p.place.Line}
 	if c := s.peek(); c != '{' {
 		return nil, bad(p.place, exit.WithHint(errors.New("not an object"), oneObject))
 	}
@@ -268,11 +302,15 @@ func (r *reader) items(p piece, kind string, items []byte) error {
 	if len(items) == 0 || string(items) == "null" {
 		return nil
 	}
-	s := &scanner{data: items}
+	count := lines{text: p.text, line: p.place.Line}
+	s := &scanner{data: items, first: count.of(items)}
 	n := 0
 	err := s.array(func(value []byte) error {
 		item := piece{place: p.place, text: value, json: true, list: kind}
-		item.place.Item = n
+		item.place.Item, item.place.Line = n, count.of(value)
+		if n < len(r.begins) {
+			item.place.Line = r.begins[n]
+		}
 		n++
 		return r.value(item)
 	})
@@ -283,6 +321,9 @@ func (r *reader) items(p piece, kind string, items []byte) error {
 }
 
 func (r *reader) skip(p piece, apiVersion, kind string) {
+	if err := foreign(apiVersion, kind); err != nil {
+		r.warn(p.place, err)
+	}
 	if r.Skipped != nil {
 		r.Skipped(p.place, apiVersion, kind)
 	}
@@ -327,8 +368,4 @@ func (p *piece) kind(apiVersion, kind string) (Kind, error) {
 // bad is an error of an object, exit status 65; hints stay.
 func bad(at Place, err error) error {
 	return &exit.Error{Code: exit.BadInput, Err: fmt.Errorf("read %s: %w", at, err)}
-}
-
-func yamlError(err error) error {
-	return errors.New(strings.Join(strings.Fields(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "yaml: ", ""), "error converting YAML to JSON: ")), " "))
 }

@@ -72,7 +72,7 @@ func (r *reader) make(kind Kind, t *thing, at Place) (*Object, error) {
 		}
 		return &Object{Namespace: &model.Namespace{Name: m.Name, Labels: r.labels(m.Labels)}}, nil
 	}
-	p, err := r.pod(t)
+	p, err := r.pod(t, at)
 	if err != nil {
 		return nil, bad(at, fmt.Errorf("%s: %w", t.name(kind), err))
 	}
@@ -97,7 +97,7 @@ func checkName(namespace *string, name string) error {
 	return nil
 }
 
-func (r *reader) pod(t *thing) (*model.Pod, error) {
+func (r *reader) pod(t *thing, at Place) (*model.Pod, error) {
 	m := &t.Metadata
 	if err := checkName(&m.Namespace, m.Name); err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (r *reader) pod(t *thing) (*model.Pod, error) {
 		p.UID = m.Annotations.Mirror
 	}
 	var err error
-	if p.IPs, err = addrs("status.podIP", t.Status.PodIP, t.Status.PodIPs); err != nil {
+	if p.IPs, err = r.podAddrs(t, at); err != nil {
 		return nil, err
 	}
 	if p.HostIPs, err = addrs("status.hostIP", t.Status.HostIP, t.Status.HostIPs); err != nil {

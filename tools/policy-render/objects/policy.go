@@ -173,7 +173,11 @@ func checkRule(key, field string, peers []networkingv1.NetworkPolicyPeer, ports 
 func checkPort(key string, p *networkingv1.NetworkPolicyPort) *pathError {
 	if p.Protocol != nil {
 		if _, ok := model.ParseProtocol(string(*p.Protocol)); !ok {
-			return fault(key+".protocol", "write it in capitals", "%q is not one of TCP, UDP, SCTP", *p.Protocol)
+			hint := "NetworkPolicy knows TCP, UDP and SCTP"
+			if _, ok := model.ParseProtocol(strings.ToUpper(string(*p.Protocol))); ok {
+				hint = "write it in capitals"
+			}
+			return fault(key+".protocol", hint, "%q is not one of TCP, UDP, SCTP", *p.Protocol)
 		}
 	}
 	const numbers = "a range is written port: 8000 and endPort: 8099, both numbers"

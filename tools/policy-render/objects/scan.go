@@ -9,8 +9,9 @@ import (
 // scanner walks the upper levels of JSON text and hands out the values below uncut, so that a list of any length
 // is decoded item by item without a copy. Values are only skipped here; who decodes them checks them.
 type scanner struct {
-	data []byte
-	at   int
+	data  []byte
+	at    int
+	first int // the line of the file that data begins in; 0 is 1
 }
 
 var errCutOff = errors.New("the JSON text ends too early")
@@ -53,7 +54,7 @@ func (s *scanner) expect(c byte) error {
 	}
 }
 
-func (s *scanner) line() int { return 1 + bytes.Count(s.data[:s.at], []byte("\n")) }
+func (s *scanner) line() int { return max(s.first, 1) + bytes.Count(s.data[:s.at], []byte("\n")) }
 
 // value skips a value and returns its text.
 func (s *scanner) value() ([]byte, error) {

@@ -45,6 +45,7 @@ type tracker struct {
 }
 
 func newTracker(path string, o Options) *tracker {
+	o.Warn = warnings(o.Warn)
 	return &tracker{path: path, opts: o, files: map[string]*file{}, byID: map[ID]*entry{}}
 }
 
@@ -85,7 +86,11 @@ func (t *tracker) list() ([]string, error) {
 	case err != nil:
 		return nil, missing(t.path, err)
 	case st.IsDir():
-		return list(t.path)
+		files, err := list(t.path)
+		if err == nil {
+			t.opts.warnUnread(t.path, files)
+		}
+		return files, err
 	}
 	return []string{t.path}, nil
 }
