@@ -54,11 +54,10 @@ func (m *Matrix) outside(r *reach, parts []*class, between func(family int, part
 			}
 			a.common[f] = true
 			ports := between(f, v)
-			words := m.portWords(r.all[ports])
-			i := slices.IndexFunc(all[f], func(s *share) bool { return s.words == words })
+			i := slices.IndexFunc(all[f], func(s *share) bool { return m.same(r, s.ports, ports) })
 			if i < 0 {
 				i = len(all[f])
-				all[f] = append(all[f], &share{words: words, ports: ports})
+				all[f] = append(all[f], &share{words: m.portWords(r.all[ports]), ports: ports})
 			}
 			s := all[f][i]
 			s.ranges = append(s.ranges, part.ranges...)
@@ -98,6 +97,14 @@ func (m *Matrix) outside(r *reach, parts []*class, between func(family int, part
 	}
 	a.parts = strings.Join(notes, " | ")
 	return a
+}
+
+// same says whether two sets of ports, by number, are one answer to what was asked.
+func (m *Matrix) same(r *reach, a, b int) bool {
+	if m.port == nil {
+		return a == b
+	}
+	return r.all[a].Has(m.port.Protocol, m.port.Number) == r.all[b].Has(m.port.Protocol, m.port.Number)
 }
 
 // footnotes say of each cell of the outside in which parts are treated differently, which those are.
