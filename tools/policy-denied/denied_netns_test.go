@@ -36,6 +36,37 @@ table bridge towpath-policy {
 	}
 }`
 
+// TestNothingLoaded: who waits for denied packets where there are no policies is told so.
+func TestNothingLoaded(t *testing.T) {
+	host := nstest.New(t, "host")
+	for _, loaded := range []bool{false, true} {
+		dir := state.Dir(t.TempDir())
+		if loaded {
+			save(t, dir.PolicyLoaded(), state.PolicyLoaded{Version: state.Version})
+		}
+		cmd := host.Command("policy-denied", "watch", "--run-dir", string(dir))
+		log, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(log)
+		lines.Scan() // it waits
+		if !loaded && lines.Scan() && !strings.Contains(lines.Text(), "loaded no policies") {
+			t.Errorf("log: %q", lines.Text())
+		}
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		for lines.Scan() {
+			t.Errorf("log, loaded %t: %q", loaded, lines.Text())
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestDenied lets a pod send what rules in a real kernel drop, and reads what is printed.
 func TestDenied(t *testing.T) {
 	dir := node(t)

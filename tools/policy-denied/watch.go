@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +38,10 @@ func watch(ctx context.Context, env *tool.Env) error {
 		return err
 	}
 	env.Log.Info("waiting for denied packets", "group", group)
+	if _, err := os.Stat(env.RunDir.PolicyLoaded()); errors.Is(err, fs.ErrNotExist) {
+		env.Log.Warn("policy-load has loaded no policies: nothing will be denied", "path", env.RunDir.PolicyLoaded(),
+			"hint", "see towpath status; a node without objects is one without NetworkPolicy")
+	}
 	env.Ready()
 	who := &names{dir: env.RunDir}
 	for printed := 0; count == 0 || printed < count; {
