@@ -91,7 +91,8 @@ func (c *Config) ingress() []string {
 			lines = append(lines, fmt.Sprintf("%s daddr %s fib daddr type != local goto unknown-pod", f.header, c.Subnet.Of(f.Family)))
 		}
 	}
-	return append(lines, "accept")
+	// A pod's own link-local address is in no map; from one on the same bridge it would be a way around its policies.
+	return append(lines, `ip6 daddr fe80::/10 iifname @bridges fib daddr type != local goto unknown-pod`, "accept")
 }
 
 func (c *Config) tunnelled() bool {
