@@ -258,3 +258,45 @@ func TestMatrixIsJudge(t *testing.T) {
 		}
 	}
 }
+
+// TestMatrixOutsideIsJudge: of random clusters, a cell of the outside that is not in part is what the model says of every
+// address outside.
+func TestMatrixOutsideIsJudge(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	asked := addrs("203.0.113.9", "9.9.9.9", "10.1.0.14", "10.0.0.200", "10.200.0.1", "192.168.0.3", "fd00::77", "fd77::1", "2001:db8::1")
+	seen := map[string]int{}
+	for range 300 {
+		s, _ := randomSetting(t, r)
+		port := Port{Protocol: protocols[r.IntN(2)], Number: uint16(80 + r.IntN(3))}
+		m := NewMatrix(s, &port)
+		last := len(m.groups) - 1
+		for i, g := range m.groups[:last] {
+			for _, k := range g.pods {
+				for dir, n := range map[model.Direction]int{model.Egress: m.cells[i][last], model.Ingress: m.cells[last][i]} {
+					a := m.answers[n]
+					for _, peer := range asked {
+						f := slices.Index(state.Families[:], state.FamilyOf(peer))
+						var own netip.Addr
+						if !first(s.Cluster.Addrs(k), state.Families[f], &own) || s.insider(peer, s.nodes()) {
+							continue
+						}
+						got := s.Cluster.Judge(dir, k, own, peer, port.Protocol, port.Number).Allowed
+						want := m.symbol(a) == "+" // else families differ, and the answer tells which
+						if m.symbol(a) == "~" {
+							want = a.ports[f].Has(port.Protocol, port.Number)
+						}
+						if a.parts == "" && got != want {
+							t.Fatalf("%s direction %d, %s of %s: %v, and the cell says %q", k, dir, port.words(), peer, got, m.words(a))
+						}
+						seen[fmt.Sprint(a.parts != "", got)]++
+					}
+				}
+			}
+		}
+	}
+	for _, what := range []string{"true true", "true false", "false true", "false false"} {
+		if seen[what] < 100 {
+			t.Errorf("only %d cases of %s", seen[what], what)
+		}
+	}
+}
