@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/state"
@@ -182,8 +183,15 @@ func readEndpoints(dir state.Dir, c *model.Cluster, ends map[string]model.Key) e
 	return nil
 }
 
+// objectOptions reads objects with standard input and the log of a call.
 func objectOptions(env *tool.Env) objects.Options {
-	return objects.Options{Stdin: env.Stdin, Skipped: func(p objects.Place, version, kind string) {
-		env.Log.Debug("skipped", "object", p.String(), "apiVersion", version, "kind", kind)
-	}}
+	return objects.Options{
+		Stdin: env.Stdin,
+		Skipped: func(p objects.Place, version, kind string) {
+			env.Log.Debug("skipped", "object", p.String(), "apiVersion", version, "kind", kind)
+		},
+		Warn: objects.Once(func(p objects.Place, err error) {
+			env.Log.Warn("left out", "object", p.String(), "err", err, "hint", strings.Join(exit.Hints(err), "; "))
+		}),
+	}
 }

@@ -28,10 +28,9 @@ func open(env *tool.Env) (tool.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	skipped := func(p objects.Place, version, kind string) {
-		env.Log.Debug("skipped", "object", p.String(), "apiVersion", version, "kind", kind)
-	}
-	return &step{env: env, options: o, dir: env.RunDir, script: env.Stdout, objects: objects.Options{Skipped: skipped, Stdin: &replay{source: env.Stdin}}}, nil
+	from := objectOptions(env)
+	from.Stdin = &replay{source: env.Stdin}
+	return &step{env: env, options: o, dir: env.RunDir, script: env.Stdout, objects: from}, nil
 }
 
 // NoLock: a script changes nothing that is anybody's.

@@ -45,7 +45,7 @@ type tracker struct {
 }
 
 func newTracker(path string, o Options) *tracker {
-	o.Warn = warnings(o.Warn)
+	o.Warn = Once(o.Warn)
 	return &tracker{path: path, opts: o, files: map[string]*file{}, byID: map[ID]*entry{}}
 }
 

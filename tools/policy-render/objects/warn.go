@@ -7,17 +7,21 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/towpath/towpath/lib/exit"
 )
 
-// warnings passes each on once, so that a file that is read again does not repeat its own.
-func warnings(to func(Place, error)) func(Place, error) {
+// Once passes each warning on once, so that a file that is read again does not repeat its own.
+func Once(to func(Place, error)) func(Place, error) {
 	if to == nil {
 		return nil
 	}
+	var mu sync.Mutex
 	seen := map[string]struct{}{}
 	return func(p Place, err error) {
+		mu.Lock()
+		defer mu.Unlock()
 		key := fmt.Sprint(p.File, "\n", err)
 		if _, ok := seen[key]; ok {
 			return
