@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,5 +167,24 @@ func TestLockError(t *testing.T) {
 	defer a.Release()
 	if _, err := lock.Try(path, "b"); !errors.As(err, &held) {
 		t.Errorf("second holder: %v", err)
+	}
+}
+
+// TestLastWords: why a program ended reaches the supervisor.
+func TestLastWords(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", socket)
+	if code := Run(t.Context(), Program{Name: "prog"}, []string{"nonsense"}, nil, io.Discard, io.Discard); code != int(exit.Usage) {
+		t.Errorf("ended with %d", code)
+	}
+	buf := make([]byte, 4096)
+	n, err := conn.Read(buf)
+	if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, `STATUS=failing: unknown verb "nonsense"`) {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -303,7 +303,7 @@ func TestStatus(t *testing.T) {
 	h.write(h.run.SubnetEnv(), "FLANNEL_SUBNET\n")
 	h.fails(50, `line 1: "FLANNEL_SUBNET" is not KEY=VALUE`, "STATUS", container{}, conf)
 	os.Remove(h.run.SubnetEnv())
-	h.fails(50, "subnet-lease and cni-bridge conf have not run", "STATUS", container{}, conf)
+	h.fails(50, "subnet-lease and cni-bridge conf have not run on this node\nsee towpath status", "STATUS", container{}, conf)
 	h.fails(11, "see towpath status", "ADD", newContainer(t, "a"), conf)
 	h.fails(1, "does not allow STATUS", "STATUS", container{}, h.conf("1.0.0", nil))
 }

@@ -17,7 +17,7 @@ func status(c *call) error {
 	}
 	env, err := c.subnet()
 	if err != nil {
-		return unavailable("%v%s", err, hints(err))
+		return types.NewError(types.ErrPluginNotAvailable, err.Error(), hints(err))
 	}
 	dir := state.Dir(c.conf.RunDir)
 	if c.conf.SubnetFile == dir.SubnetEnv() && !exists(dir.Lease()) {
@@ -35,9 +35,10 @@ func status(c *call) error {
 	return nil
 }
 
+// hints is what to do about an error.
 func hints(err error) string {
 	if h := exit.Hints(err); len(h) > 0 {
-		return "; " + strings.Join(h, "; ")
+		return strings.Join(h, "; ")
 	}
-	return ""
+	return "see towpath status"
 }
