@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/typo"
 	"github.com/towpath/towpath/tools/policy-render/model"
 )
 
@@ -233,12 +234,12 @@ func (s *Setting) nearest(want model.Key) string {
 	}
 	var all []near
 	for _, p := range s.Cluster.Pods() {
-		d := distance(p.Name, want.Name)
+		d := typo.Distance(p.Name, want.Name)
 		if strings.HasPrefix(p.Name, want.Name) {
 			d = 1 // web for web-5d9c-x2k8p
 		}
 		if p.Namespace != want.Namespace {
-			d += 1 + distance(p.Namespace, want.Namespace)
+			d += 1 + typo.Distance(p.Namespace, want.Namespace)
 		}
 		all = append(all, near{d, p.Key})
 	}
@@ -251,26 +252,6 @@ func (s *Setting) nearest(want model.Key) string {
 		names[i] = all[i].key.String()
 	}
 	return "the nearest names are " + strings.Join(names, ", ")
-}
-
-// distance is how many letters have to be put in, taken out or changed.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal, row[j+1] = row[j+1], min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 var errBothExternal = errors.New("--from and --to are both outside the cluster: no policy of this cluster is about that")
