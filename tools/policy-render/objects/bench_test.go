@@ -2,6 +2,7 @@ package objects
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -94,7 +95,8 @@ func BenchmarkReread(b *testing.B) {
 			t := newTracker(path, Options{})
 			n := 0
 			change := func() int {
-				if err := os.WriteFile(path, versions[n%2], 0o644); err != nil {
+				tmp := path + ".tmp"
+				if err := errors.Join(os.WriteFile(tmp, versions[n%2], 0o644), os.Rename(tmp, path)); err != nil {
 					b.Fatal(err)
 				}
 				n++
