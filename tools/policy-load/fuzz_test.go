@@ -84,21 +84,27 @@ func FuzzElement(f *testing.F) {
 
 // FuzzDiff: the changes that diff finds, done to the old lines, give the new ones.
 func FuzzDiff(f *testing.F) {
-	f.Add("a\nb\nc", "a\nc\nd")
-	f.Add("accept", "accept\naccept")
-	f.Add("", "a")
-	f.Add("ab\nb", "b")
-	f.Fuzz(func(t *testing.T, before, after string) {
-		chain := func(text string) *object {
-			o := &ruleset.Object{ID: ruleset.ID{Family: "inet", Kind: ruleset.Chain, Name: "c"}, Lines: strings.Split(text, "\n")}
-			s, err := scan(o.Family, ruleset.Digest(o.Text()), o.Text())
-			if err != nil || s.count != len(o.Lines) || s.first != 3 {
-				t.Skip() // a line that is no rule
-			}
-			s.path = "c"
-			return s
+	seeds := [][2]string{{"a\nb\nc", "a\nc\nd"}, {"accept", "accept\naccept"}, {"drop", "a"}, {"ab\nb", "b"}}
+	chain := func(text string) *object {
+		o := &ruleset.Object{ID: ruleset.ID{Family: "inet", Kind: ruleset.Chain, Name: "c"}, Lines: strings.Split(text, "\n")}
+		s, err := scan(o.Family, ruleset.Digest(o.Text()), o.Text())
+		if err != nil || s.count != len(o.Lines) {
+			return nil // a line that is no rule
 		}
+		s.path = "c"
+		return s
+	}
+	for _, s := range seeds {
+		f.Add(s[0], s[1])
+		if chain(s[0]) == nil || chain(s[1]) == nil {
+			f.Fatalf("%q: not made of rules, so nothing would be tried", s)
+		}
+	}
+	f.Fuzz(func(t *testing.T, before, after string) {
 		old, o := chain(before), chain(after)
+		if old == nil || o == nil {
+			return
+		}
 		changes, ok := diff(&policy{objects: []*object{old}}, &policy{objects: []*object{o}})
 		if !ok {
 			t.Fatal("a full replacement")
