@@ -91,6 +91,14 @@ func Block(from, to string) (text string) {
 	return text
 }
 
+// Covers says whether the text of a manifest names an endpoint (CONTAINER-IFNAME), for who needs to know no more of it.
+func Covers(text []byte, endpoint string) bool {
+	return bytes.Contains(text, []byte("\n# endpoint "+endpoint+"\n"))
+}
+
+// Names says whether the text of a manifest names a file, by its path below policy/.
+func Names(text []byte, path string) bool { return bytes.Contains(text, []byte("/"+path+`" # `)) }
+
 // Clear is the text that removes the tables, also when they are not there, and makes them again, empty.
 func Clear() string {
 	var b strings.Builder

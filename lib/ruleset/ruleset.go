@@ -216,6 +216,18 @@ func (id ID) Path() string {
 	return id.Family + "/" + string(id.Kind) + "s/" + strings.ReplaceAll(id.Name, "/", "_") + ".nft"
 }
 
+// Dirs are the directories below policy/ that Paths are in, each after the one that holds it.
+func Dirs() []string {
+	var out []string
+	for _, f := range Families {
+		out = append(out, f)
+		for _, k := range []Kind{Set, Map, Chain} {
+			out = append(out, f+"/"+string(k)+"s")
+		}
+	}
+	return out
+}
+
 // String is how nft names the object in its commands: "set inet towpath-policy sel4-5f1c".
 func (id ID) String() string {
 	return fmt.Sprintf("%s %s %s %s", id.Kind, id.Family, Table, id.Name)

@@ -1,6 +1,8 @@
 package ruleset
 
 import (
+	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,4 +113,35 @@ func FuzzParseManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _ = ParseManifest("/p", data)
 	})
+}
+
+func TestManifestIsAskedAsText(t *testing.T) {
+	m := &Manifest{Node: "n", Endpoints: []string{"ab-eth0"}, Entries: []Entry{{samples[0].Path(), Digest(samples[0].Text())}}}
+	text := m.Text("/run/x/policy")
+	if !Covers(text, "ab-eth0") || Covers(text, "b-eth0") || Covers(text, "ab-eth") {
+		t.Error("Covers is wrong")
+	}
+	if !Names(text, samples[0].Path()) || Names(text, "sets/sel4-5f1c.nft ") || Names(text, samples[1].Path()) {
+		t.Error("Names is wrong")
+	}
+}
+
+func TestDirsHoldEveryPath(t *testing.T) {
+	dirs := Dirs()
+	for _, o := range samples {
+		if dir := path.Dir(o.Path()); !slices.Contains(dirs, dir) {
+			t.Errorf("%s is in %s, which is none of %q", o.ID, dir, dirs)
+		}
+	}
+}
+
+func TestLogPrefix(t *testing.T) {
+	if d, name, ok := ParseLogPrefix(LogPrefix(Egress, "ge-5f1c")); !ok || d != Egress || name != "ge-5f1c" {
+		t.Errorf("read back as %q %q %v", d, name, ok)
+	}
+	for _, other := range []string{"", "towpath", "netpol E ge-5f1c ", "towpath E ge 5f1c "} {
+		if _, _, ok := ParseLogPrefix(other); ok {
+			t.Errorf("%q is taken for ours", other)
+		}
+	}
 }

@@ -4,6 +4,7 @@
 package state
 
 import (
+	"net/netip"
 	"path/filepath"
 	"strings"
 )
@@ -55,6 +56,21 @@ func (d Dir) Policy() string { return d.path("policy") }
 
 // PolicyPods is the directory of the pods' names by address.
 func (d Dir) PolicyPods() string { return d.path("policy", "pods") }
+
+// PolicyPodsPrefix is the prefix of addresses that share a file in policy/pods with this one: a /24 or a /64.
+func PolicyPodsPrefix(a netip.Addr) netip.Prefix {
+	bits := 24
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits) // of an address that is none, the prefix that is none
+	return p
+}
+
+// PolicyPodsName is the name of a prefix's file in policy/pods: 10.244.1.0-24, fd00-1---64.
+func PolicyPodsName(p netip.Prefix) string {
+	return strings.NewReplacer(":", "-", "/", "-").Replace(p.String())
+}
 
 // PolicyNFT is the path of policy.nft.
 func (d Dir) PolicyNFT() string { return d.path("policy.nft") }

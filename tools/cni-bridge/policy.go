@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/towpath/towpath/lib/lock"
+	"github.com/towpath/towpath/lib/ruleset"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -79,7 +80,7 @@ func (c *call) uncovered() string {
 	switch {
 	case err != nil:
 		return "policy-render has written no policy: " + err.Error() + idle(dir, "policy-render")
-	case bytes.Contains(manifest, []byte("\n# endpoint "+c.endpointName()+"\n")):
+	case ruleset.Covers(manifest, c.endpointName()):
 		return "policy.nft covers it, and policy-load has not loaded that" + idle(dir, "policy-load")
 	}
 	uid := c.endpoint().UID

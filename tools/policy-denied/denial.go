@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/lib/nl"
+	"github.com/towpath/towpath/lib/ruleset"
 )
 
 // denial is a packet that was dropped, and why. It is the object of --output json.
@@ -35,18 +36,9 @@ type end struct {
 	Port    int        `json:"port,omitempty"`
 }
 
-// parsePrefix reads the prefix of a rule's log: "towpath E ge-5f1c ". ok is false for other people's.
-func parsePrefix(prefix string) (kind, name string, ok bool) {
-	f := strings.Fields(prefix)
-	if len(f) != 3 || f[0] != "towpath" {
-		return "", "", false
-	}
-	return f[1], f[2], true
-}
-
 // judge says what a logged packet means; ok is false for packets that are not of policy-render's rules.
 func judge(l nl.LoggedPacket, n *names, device func(int) string) (d denial, ok bool) {
-	kind, name, ok := parsePrefix(l.Prefix)
+	kind, name, ok := ruleset.ParseLogPrefix(l.Prefix)
 	if !ok {
 		return d, false
 	}
@@ -62,18 +54,18 @@ func judge(l nl.LoggedPacket, n *names, device func(int) string) (d denial, ok b
 	if p.Ports {
 		d.From.Port, d.To.Port = int(p.SrcPort), int(p.DstPort)
 	}
-	switch kind + " " + name {
-	case "? unknown":
+	switch {
+	case kind == ruleset.Unknown && name == ruleset.UnknownName:
 		d.Direction, d.Reason = "unknown", n.whyClosed(p)
-	case "S spoof":
+	case kind == ruleset.Spoof && name == ruleset.SpoofName:
 		d.Direction = "spoof"
 		d.spoofed(l, p, n)
-	case "S tunnel":
+	case kind == ruleset.Spoof && name == ruleset.TunnelName:
 		d.Direction, d.Reason = "tunnel", "a pod sent it to the port of the tunnel between the nodes, which only nodes do"
-	case "C cut":
+	case kind == ruleset.Cut && name == ruleset.CutName:
 		d.Direction, d.Reason = "cut", "its connection was allowed when it began, and a policy has changed since"
 	default:
-		d.Direction = map[string]string{"E": "egress", "I": "ingress"}[kind]
+		d.Direction = map[ruleset.Denial]string{ruleset.Egress: "egress", ruleset.Ingress: "ingress"}[kind]
 		if d.Direction == "" {
 			return d, false
 		}

@@ -69,7 +69,7 @@ func (n *names) pod(a netip.Addr) string {
 	if e, ok := n.byAddr[a]; ok && e.Pod != "" {
 		return e.Namespace + "/" + e.Pod
 	}
-	data, err := os.ReadFile(filepath.Join(n.dir.PolicyPods(), fileOf(a)))
+	data, err := os.ReadFile(filepath.Join(n.dir.PolicyPods(), state.PolicyPodsName(state.PolicyPodsPrefix(a))))
 	if err != nil {
 		return ""
 	}
@@ -79,19 +79,6 @@ func (n *names) pod(a netip.Addr) string {
 		}
 	}
 	return ""
-}
-
-// fileOf is the name of the file in policy/pods that an address is in.
-func fileOf(a netip.Addr) string {
-	bits := 24
-	if a.Is6() {
-		bits = 64
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return strings.NewReplacer(":", "-", "/", "-").Replace(p.String())
 }
 
 // endpoint is the one behind a device of this node.
@@ -133,7 +120,7 @@ func (n *names) policies(group string) []string {
 	if ruleset.CheckName(group) != nil {
 		return nil
 	}
-	id := ruleset.ID{Family: "inet", Kind: ruleset.Chain, Name: "deny-" + group}
+	id := ruleset.DenyChain("inet", group)
 	data, err := os.ReadFile(filepath.Join(n.dir.Policy(), id.Path()))
 	if err != nil {
 		return nil

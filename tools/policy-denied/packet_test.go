@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/towpath/towpath/lib/ruleset"
 )
 
 // raw reads hexadecimal with spaces.
@@ -109,7 +111,7 @@ func FuzzPrefix(f *testing.F) {
 	}
 	n := &names{dir: "/nowhere"}
 	f.Fuzz(func(t *testing.T, prefix string) {
-		if kind, name, ok := parsePrefix(prefix); ok && (kind == "" || name == "" || len(n.policies(name)) > 0) {
+		if kind, name, ok := ruleset.ParseLogPrefix(prefix); ok && (kind == "" || name == "" || len(n.policies(name)) > 0) {
 			t.Errorf("%q: %q %q", prefix, kind, name)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,7 +64,7 @@ func (o output) ops() ([]plan.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range slices.Sorted(keys(o.files)) {
+	for _, path := range slices.Sorted(maps.Keys(o.files)) {
 		add(state.WriteBytesOp(filepath.Join(o.dir.Policy(), path), o.files[path]))
 	}
 	add(state.WriteBytesOp(o.dir.PolicyNFT(), o.manifest.Text(at)))
@@ -72,16 +73,6 @@ func (o output) ops() ([]plan.Op, error) {
 		add(state.RemoveOp(path))
 	}
 	return ops, err
-}
-
-func keys(m map[string][]byte) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // policyDir is the absolute path that policy.nft includes files by.

@@ -15,7 +15,7 @@ import (
 // outputDirs are the directories of the files that watch writes, so that it sees at once when somebody removes one.
 func outputDirs(dir state.Dir) []string {
 	out := []string{dir.Policy(), dir.PolicyPods()}
-	for _, at := range []string{"inet", "inet/sets", "inet/maps", "inet/chains", "bridge", "bridge/sets", "bridge/maps", "bridge/chains"} {
+	for _, at := range ruleset.Dirs() {
 		out = append(out, filepath.Join(dir.Policy(), at))
 	}
 	return out
@@ -41,7 +41,7 @@ func (w *writer) verify(c watch.Change) {
 			return
 		}
 		if in && !w.gone[below] && !w.intact(below) {
-			w.broken = filepath.Dir(below) == "pods" || bytes.Contains(w.text, []byte("/"+below+`" # `))
+			w.broken = filepath.Dir(below) == "pods" || ruleset.Names(w.text, below)
 		}
 	}
 }

@@ -95,7 +95,7 @@ type Rule struct {
 	Peers   []*Set // all of Kind SelectorSet or CIDRSet; none and not AnyPeer: nobody
 	// AnyPort: ports is absent or empty: every port of every protocol.
 	AnyPort bool
-	Ports   []PortRange
+	Ports   []PortRange // by protocol and number; those that overlap or touch are one
 	// Named are the rule's named ports. Each is a Set of Kind PortSet of (destination address, port) pairs: for
 	// Ingress over the subject pods of this policy, for Egress over the pods that the peers select (all pods of the
 	// cluster where AnyPeer). For Egress a match of Named needs no further match of Peers.

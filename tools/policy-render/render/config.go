@@ -9,6 +9,7 @@ import (
 	"regexp"
 
 	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/ruleset"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -76,9 +77,9 @@ func (c *Config) used() []family {
 }
 
 // logAndDrop is the end of every chain that denies. No more than a part of the packet is handed over.
-func (c *Config) logAndDrop(letter, name string) []string {
+func (c *Config) logAndDrop(why ruleset.Denial, name string) []string {
 	return []string{
-		fmt.Sprintf(`limit rate %s burst 20 packets log prefix "towpath %s %s " group %d snaplen 64`, c.LogRate, letter, name, c.LogGroup),
+		fmt.Sprintf(`limit rate %s burst 20 packets log prefix "%s" group %d snaplen 64`, c.LogRate, ruleset.LogPrefix(why, name), c.LogGroup),
 		"counter drop",
 	}
 }

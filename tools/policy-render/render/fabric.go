@@ -10,7 +10,7 @@ import (
 // all frames. ether type is the frame's own field, so that a VLAN tag, behind which bridged packets would
 // pass by the inet table, is no IP.
 func (c *Config) fabric() []*ruleset.Object {
-	spoofed := c.logAndDrop("S", "spoof")
+	spoofed := c.logAndDrop(ruleset.Spoof, ruleset.SpoofName)
 	return []*ruleset.Object{
 		chain("bridge", "prerouting", "type filter hook prerouting priority filter; policy accept;",
 			"ether type ip iifname . ether saddr . ip saddr @port4 accept",
@@ -48,7 +48,7 @@ func (c *Config) fabric() []*ruleset.Object {
 
 // guard is the chain of what goes to many and would reach a pod of a group that is isolated.
 func (c *Config) guard(group string) *ruleset.Object {
-	return chain("bridge", "deny-"+group, "", c.logAndDrop(upper[model.Ingress], group)...)
+	return chain("bridge", ruleset.DenyChain("bridge", group).Name, "", c.logAndDrop(ruleset.Ingress, group)...)
 }
 
 // forEveryone says whether one of the policies allows whatever comes in: its pods get what goes to many, too.

@@ -26,19 +26,19 @@ func (c *Config) frame() []*ruleset.Object {
 			"ip6 daddr ff02::/16 icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept",
 			"goto egress",
 		),
-		chain("inet", "unknown-pod", "", c.logAndDrop("?", "unknown")...),
-		chain("inet", "spoofed", "", c.logAndDrop("S", "spoof")...),
+		chain("inet", "unknown-pod", "", c.logAndDrop(ruleset.Unknown, ruleset.UnknownName)...),
+		chain("inet", "spoofed", "", c.logAndDrop(ruleset.Spoof, ruleset.SpoofName)...),
 	}
 	if c.CutMark != 0 {
 		out = append(out, chain("inet", "established", "", append([]string{
 			fmt.Sprintf("ct mark & 0x%08x == 0x00000000 accept", c.CutMark),
-		}, c.logAndDrop("C", "cut")...)...))
+		}, c.logAndDrop(ruleset.Cut, ruleset.CutName)...)...))
 	}
 	if c.DropInvalid {
 		out = append(out, chain("inet", "invalid", "", c.invalid()...))
 	}
 	if c.tunnelled() {
-		out = append(out, chain("inet", "tunnel", "", c.tunnel()...), chain("inet", "tunnelled", "", c.logAndDrop("S", "tunnel")...))
+		out = append(out, chain("inet", "tunnel", "", c.tunnel()...), chain("inet", "tunnelled", "", c.logAndDrop(ruleset.Spoof, ruleset.TunnelName)...))
 	}
 	if lines := c.input(); lines != nil {
 		out = append(out, chain("inet", "input", "type filter hook input priority filter; policy accept;", lines...))

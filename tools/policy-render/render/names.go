@@ -15,7 +15,7 @@ import (
 // How a direction is written, and what an allowed packet does then.
 var (
 	letter  = [2]string{model.Ingress: "i", model.Egress: "e"}
-	upper   = [2]string{model.Ingress: "I", model.Egress: "E"}
+	denial  = [2]ruleset.Denial{model.Ingress: ruleset.Ingress, model.Egress: ruleset.Egress}
 	word    = [2]string{model.Ingress: "ingress", model.Egress: "egress"}
 	open    = [2]string{model.Ingress: "accept", model.Egress: "goto ingress"}
 	peer    = [2]string{model.Ingress: "saddr", model.Egress: "daddr"}

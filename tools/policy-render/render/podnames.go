@@ -5,31 +5,16 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
+	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/tools/policy-render/model"
 )
-
-// PrefixOf is the prefix that an address's pod is named under: a /24 or a /64.
-func PrefixOf(a netip.Addr) netip.Prefix {
-	bits := 24
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits)
-	return p
-}
-
-// NameFile is the name of a prefix's file below policy/pods.
-func NameFile(p netip.Prefix) string {
-	return strings.NewReplacer(":", "-", "/", "-").Replace(p.String())
-}
 
 // rename prints the files of names that these addresses are in.
 func (r *Renderer) rename(c *model.Cluster, addrs []netip.Addr) {
 	touched := map[netip.Prefix]bool{}
 	for _, a := range addrs {
-		p := PrefixOf(a)
+		p := state.PolicyPodsPrefix(a)
 		touched[p] = true
 		if c.PodByAddr(a) == nil {
 			delete(r.names[p], a)
@@ -50,6 +35,6 @@ func (r *Renderer) rename(c *model.Cluster, addrs []netip.Addr) {
 		if len(r.names[p]) == 0 {
 			delete(r.names, p)
 		}
-		r.changes.Names[NameFile(p)] = text.Bytes()
+		r.changes.Names[state.PolicyPodsName(p)] = text.Bytes()
 	}
 }

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,7 +107,7 @@ func portMatches(r *model.Rule) (out []string, sets []*ruleset.Object) {
 	}
 	for _, proto := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
 		name := protocols[proto]
-		ranges := mergePorts(byProtocol[proto])
+		ranges := byProtocol[proto] // the model joined those that touch
 		switch {
 		case len(ranges) == 0:
 		case ranges[0].From == 0 && ranges[0].To == 0xffff:
@@ -122,20 +121,6 @@ func portMatches(r *model.Rule) (out []string, sets []*ruleset.Object) {
 		}
 	}
 	return out, sets
-}
-
-// mergePorts sorts the ranges and joins those that touch.
-func mergePorts(in []model.PortRange) []model.PortRange {
-	slices.SortFunc(in, func(a, b model.PortRange) int { return cmp.Compare(a.From, b.From) })
-	var out []model.PortRange
-	for _, r := range in {
-		if n := len(out); n > 0 && int(r.From) <= int(out[n-1].To)+1 {
-			out[n-1].To = max(out[n-1].To, r.To)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
 }
 
 func portText(r model.PortRange) string {

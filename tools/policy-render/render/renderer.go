@@ -225,7 +225,7 @@ func (r *Renderer) pods(c *model.Cluster) map[string]bool {
 		if _, ok := groups[name]; !ok {
 			r.use(name, g.policies, false)
 			r.remove(ruleset.ID{Family: "inet", Kind: ruleset.Chain, Name: name})
-			r.remove(ruleset.ID{Family: "inet", Kind: ruleset.Chain, Name: "deny-" + name})
+			r.remove(ruleset.DenyChain("inet", name))
 		}
 	}
 	r.groups = groups
@@ -269,9 +269,9 @@ func (r *Renderer) group(name string, g group) {
 	o := chain("inet", name, "", append(lines, "goto deny-"+name)...)
 	o.Notes = notes
 	r.put(o)
-	deny := chain("inet", "deny-"+name, "",
+	deny := chain("inet", ruleset.DenyChain("inet", name).Name, "",
 		append([]string{"ip saddr . ip daddr @self4 accept", "ip6 saddr . ip6 daddr @self6 accept"},
-			r.config.logAndDrop(upper[g.direction], name)...)...)
+			r.config.logAndDrop(denial[g.direction], name)...)...)
 	deny.Notes = notes
 	r.put(deny)
 }
