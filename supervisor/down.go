@@ -19,6 +19,7 @@ import (
 	"github.com/towpath/towpath/lib/lock"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/tool"
+	"github.com/towpath/towpath/supervisor/graph"
 	"github.com/towpath/towpath/supervisor/process"
 	"github.com/towpath/towpath/supervisor/stage"
 )
@@ -30,10 +31,19 @@ func down(ctx context.Context, env *tool.Env) error {
 	if err != nil {
 		return err
 	}
+	dir, err := filepath.Abs(string(env.RunDir))
+	if err != nil {
+		return fmt.Errorf("find --run-dir %q: %w", env.RunDir, err)
+	}
+	return remove(ctx, env, g, environment(env, state.Dir(dir)), env.Bool("purge"))
+}
+
+// remove runs the stages' down programs in an environment.
+func remove(ctx context.Context, env *tool.Env, g *graph.Graph, base []string, all bool) error {
 	if err := halt(ctx, env); err != nil {
 		return err
 	}
-	dir, runner, held, err := own(ctx, env, "down")
+	dir, runner, held, err := own(ctx, env, env.Verb())
 	if err != nil {
 		return err
 	}
@@ -45,7 +55,6 @@ func down(ctx context.Context, env *tool.Env) error {
 	if err != nil {
 		return err
 	}
-	base := environment(env, dir)
 	var errs []error
 	for _, s := range slices.Backward(g.Stages) {
 		if len(s.Down) == 0 {
@@ -62,7 +71,28 @@ func down(ctx context.Context, env *tool.Env) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	return clean(dir)
+	if err := clean(dir); err != nil || !all {
+		return err
+	}
+	return purge(dir)
+}
+
+// purge removes the run directory with all that is in it, the lock files too: who waits for one of them meanwhile
+// starts in a directory that is new. A directory that is a mount of its own, as in a container, stays, empty.
+func purge(dir state.Dir) error {
+	entries, err := os.ReadDir(string(dir))
+	if err != nil {
+		return fmt.Errorf("read %q: %w", dir, errors.Unwrap(err))
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(string(dir), e.Name())); err != nil {
+			return fmt.Errorf("remove %q: %w", filepath.Join(string(dir), e.Name()), errors.Unwrap(err))
+		}
+	}
+	if err := os.Remove(string(dir)); err != nil && !errors.Is(err, syscall.EBUSY) && !errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("remove %q: %w", dir, errors.Unwrap(err))
+	}
+	return nil
 }
 
 func runDown(ctx context.Context, env *tool.Env, s *stage.Stage, base []string) error {
@@ -76,16 +106,7 @@ func runDown(ctx context.Context, env *tool.Env, s *stage.Stage, base []string) 
 	cmd.Stdout, cmd.Stderr = env.Stdout, env.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = s.StopTimeout
-	err = cmd.Run()
-	var ended *exec.ExitError
-	if errors.As(err, &ended) && ended.ExitCode() > 0 {
-		code := exit.Code(ended.ExitCode())
-		return exit.Errorf(code, "down of stage %s: %s ended with %d (%s)", s.Name, strings.Join(s.Down, " "), int(code), code)
-	}
-	if err != nil {
-		return fmt.Errorf("down of stage %s: %s: %w", s.Name, strings.Join(s.Down, " "), err)
-	}
-	return nil
+	return ended(cmd.Run(), "down of stage "+s.Name, strings.Join(s.Down, " "))
 }
 
 // halt sees to it that no supervisor runs, which would start everything again.

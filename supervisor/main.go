@@ -20,7 +20,10 @@ var program = tool.Program{
 		{Name: "stages", Usage: "directory of stage files; a later one replaces or masks what an earlier one holds", Default: stage.Search},
 	},
 	Verbs: []tool.Verb{
-		{Name: "supervise", Usage: "run the stages until told to end; what they made stays", Run: supervise},
+		{
+			Name: "supervise", Usage: "run the stages until told to end; what they made stays", Run: supervise,
+			Flags: []tool.Flag{{Name: "health", Usage: "ADDRESS:PORT or unix:PATH to serve /healthz and /readyz on; empty: nowhere", Default: ""}},
+		},
 		{
 			Name: "status", Usage: "print how each stage is, also when no supervisor runs", Run: status,
 			Flags: []tool.Flag{
@@ -36,9 +39,14 @@ var program = tool.Program{
 		{
 			Name: "denied", Usage: "print the packets that NetworkPolicies denied (policy-denied watch)", OwnOnly: true, Run: denied, Flags: deniedFlags,
 		},
+		{Name: "takeover", Usage: "take this node over from flannel: print the plan, or with --yes do it", Run: takeover, Flags: takeoverFlags},
+		{Name: "handback", Usage: "give this node back to flannel: print the plan, or with --yes do it", Run: handback, Flags: handbackFlags},
 		{
 			Name: "down", Usage: "run the stages' down programs in reverse order", Run: down,
-			Flags: []tool.Flag{{Name: "stop", Usage: "stop a running supervisor first", Default: false}},
+			Flags: []tool.Flag{
+				{Name: "stop", Usage: "stop a running supervisor first", Default: false},
+				{Name: "purge", Usage: "remove also the run directory, once nothing is left of what the stages made", Default: false},
+			},
 		},
 	},
 }

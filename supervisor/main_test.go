@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,7 +28,7 @@ import (
 // The tests run in a process namespace of their own where they may: whatever a supervisor that was
 // killed left running ends with it.
 func TestMain(m *testing.M) {
-	nstest.Programs(m, map[string]func(){"towpath": main, "sdnotify": sdnotify, "waitfor": waitfor})
+	nstest.Programs(m, map[string]func(){"towpath": main, "sdnotify": sdnotify, "waitfor": waitfor, "probe": probe, "keeper": keeper, "hoarder": hoarder})
 }
 
 // sdnotify sends its arguments, a line each, the way a program does that uses lib/tool.
@@ -54,6 +59,31 @@ func waitfor() {
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
+}
+
+// probe PATH STATUS [TEXT] asks the supervisor's health until it answers with the status, and a text that matches, and prints what
+// it says.
+func probe() {
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(os.Getenv("TOWPATH_HEALTH"), "unix:"))
+	}}}
+	want := regexp.MustCompile(strings.Join(os.Args[3:], ""))
+	last := "no answer"
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
+		answer, err := client.Get("http://health" + os.Args[1])
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if last = fmt.Sprintf("%d %s", answer.StatusCode, text); strconv.Itoa(answer.StatusCode) == os.Args[2] && want.Match(bytes.TrimSpace(text)) {
+			fmt.Print(string(text))
+			os.Exit(0)
+		}
+	}
+	fmt.Fprintln(os.Stderr, "probe:", last)
+	os.Exit(1)
 }
 
 func TestScripts(t *testing.T) {

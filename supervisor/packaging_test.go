@@ -30,8 +30,8 @@ func TestStageFiles(t *testing.T) {
 		if s.Summary == "" {
 			t.Errorf("%s has no summary", s.Name)
 		}
-		if len(s.Down) == 0 {
-			t.Errorf("%s has no down", s.Name)
+		if len(s.Program) == 0 {
+			t.Errorf("%s names no program, whose plan and apply towpath takeover needs", s.Name)
 		}
 	}
 	// and the other way round: whatever a program of the pipeline is said to write, its stage says too

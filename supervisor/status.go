@@ -137,11 +137,7 @@ func (r report) verdict() error {
 	var behind []string
 	for _, s := range r.Stages {
 		if !s.OK {
-			how := s.State
-			if s.State == engine.Ready.String() && strings.HasPrefix(s.Status, state.Failing) { // else it is what the process said before
-				how = "failing"
-			}
-			behind = append(behind, s.Stage.Stage+" "+how)
+			behind = append(behind, s.Stage.Stage+" "+engine.How(s.Stage))
 		}
 	}
 	if len(behind) == 0 {

@@ -65,6 +65,11 @@ func supervise(ctx context.Context, env *tool.Env) error {
 	if err != nil {
 		return exit.Errorf(exit.Usage, "read $WATCHDOG_USEC: %w", err)
 	}
+	health, err := serveHealth(env.String("health"), env.Log)
+	if err != nil {
+		return err
+	}
+	defer health.Close() //nolint:errcheck // nobody is left to be told
 	children := environment(env, dir)
 	e := engine.New(engine.Config{
 		RunDir: dir, Log: env.Log,
@@ -72,17 +77,17 @@ func supervise(ctx context.Context, env *tool.Env) error {
 		Watch: func(ctx context.Context, files, dirs []string) (<-chan watch.Change, error) {
 			return watch.New(ctx, watch.Options{Files: files, Dirs: dirs, Period: tool.Period})
 		},
-		Launch: func(s *stage.Stage, on process.Callbacks) (process.Identity, engine.Handle, error) {
+		Launch: func(s *stage.Stage, store *process.Store, on process.Callbacks) (process.Identity, engine.Handle, error) {
 			p, err := runner.Start(process.Command{
-				Stage: s.Name, Args: s.Command, Env: merge(children, s.Env), Socket: dir.StageSocket(s.Name),
+				Stage: s.Name, Args: s.Command, Env: merge(children, s.Env), Socket: dir.StageSocket(s.Name), Store: store,
 			}, on)
 			if err != nil {
 				return process.Identity{}, nil, err
 			}
 			return p.Identity, p, nil
 		},
-		Adopt: func(s *stage.Stage, id process.Identity, on process.Callbacks) (engine.Handle, error) {
-			p, err := runner.Adopt(id, dir.StageSocket(s.Name), on)
+		Adopt: func(s *stage.Stage, id process.Identity, store *process.Store, on process.Callbacks) (engine.Handle, error) {
+			p, err := runner.Adopt(id, dir.StageSocket(s.Name), store, on)
 			if err != nil {
 				return nil, err
 			}
@@ -92,14 +97,14 @@ func supervise(ctx context.Context, env *tool.Env) error {
 			return endOrphans(ctx, env.Log, runner.Mark, keep, g)
 		},
 		Reload: reload, Hurry: orders.hurry,
-		BeatEvery: interval / 2, Beat: func() { notify(daemon.SdNotifyWatchdog) },
+		BeatEvery: beatEvery(interval, health), Beat: func() { notify(daemon.SdNotifyWatchdog); health.beat() },
 		Started: func() {
 			if err := held.Say(supervising); err != nil {
 				env.Log.Warn("cannot say in the lock file that the supervisor runs", "err", err)
 			}
 			env.Ready()
 		},
-		Status: func(line string) { env.Status("%s", line) },
+		Status: func(line string, fine bool) { env.Status("%s", line); health.say(line, fine) },
 		Fault: func(err error) {
 			what := supervising
 			if err != nil {
@@ -108,6 +113,7 @@ func supervise(ctx context.Context, env *tool.Env) error {
 			if err := held.Say(what); err != nil {
 				env.Log.Warn("cannot say in the lock file how the stage files are", "err", err)
 			}
+			health.fault(err)
 		},
 	})
 	err = e.Run(ctx)
@@ -185,7 +191,11 @@ func takeOrders() (orders, func()) {
 }
 
 func load(dirs []string) (*graph.Graph, []string, error) {
-	set, err := stage.Load(dirs, os.LookupEnv)
+	return loadWith(dirs, state.Variables(os.LookupEnv))
+}
+
+func loadWith(dirs []string, look stage.Lookup) (*graph.Graph, []string, error) {
+	set, err := stage.Load(dirs, look)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -42,16 +42,16 @@ func TestMalformedInputs(t *testing.T) {
 		{"vxlan", "route-sync", func(n *node) []string {
 			return []string{n.run.Lease(), n.run.Link(), n.run.Peer("z"), n.run.PeersSynced()}
 		}},
+		{"extension", "extension-setup", func(n *node) []string {
+			return []string{n.run.Backend("extension"), n.run.Lease(), n.run.Peer("z"), n.run.PeersSynced()}
+		}},
 		{"vxlan", "masq-sync", func(n *node) []string { return []string{n.run.Lease()} }},
 		{"vxlan", "cni-bridge", func(n *node) []string { return []string{n.run.Lease(), n.run.Link(), n.cniConf} }},
 	} {
 		t.Run(c.program, func(t *testing.T) {
-			backend := backends[0]
-			if c.backend == "host-gw" {
-				backend = backends[2]
-			}
-			n := newNode(t, "a", backend.addressA, backend.netConf, filepath.Join(t.TempDir(), "store"))
-			for _, s := range []string{"subnet-lease", backend.setup, "subnet-lease", "masq-sync", "route-sync", "cni-bridge"} {
+			backend := backendOf(t, c.backend)
+			n := newNode(t, "a", ipv4.address(1), backend.netConf(ipv4), filepath.Join(t.TempDir(), "store"))
+			for _, s := range backend.steps() {
 				n.must(s, "apply")
 			}
 			write(t, n.run.Peer("z"), peerZ)
@@ -115,7 +115,7 @@ func broken(good string) map[string]string {
 
 // TestMissingInput: an input that is not there yet is status 75, and nothing is removed.
 func TestMissingInput(t *testing.T) {
-	n := newNode(t, "a", "192.168.7.1/24", backends[0].netConf, filepath.Join(t.TempDir(), "store"))
+	n := newNode(t, "a", ipv4.address(1), backendOf(t, "vxlan").netConf(ipv4), filepath.Join(t.TempDir(), "store"))
 	for _, s := range []string{"subnet-lease", "vxlan-setup", "subnet-lease", "route-sync", "masq-sync", "cni-bridge"} {
 		n.must(s, "apply")
 	}

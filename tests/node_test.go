@@ -3,8 +3,6 @@
 package tests
 
 import (
-	"bytes"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,15 +113,8 @@ func (n *node) exec(name, verb string) (code int, stdout, stderr string) {
 	if name == "cni-bridge" {
 		args = append([]string{"conf"}, args...)
 	}
-	cmd := n.Command(program(n.t, name), args...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		n.t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+	stdout, stderr, ended := nstest.Finish(n.t, n.Command(program(n.t, name), args...))
+	return int(ended), stdout, stderr
 }
 
 // must runs a verb that has to end 0 and returns what it printed.

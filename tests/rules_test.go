@@ -98,6 +98,9 @@ func TestLinkRules(t *testing.T) {
 		if !within(name, "lib/kube") {
 			forbid(p.Imports, "only lib/kube talks to the API server", "k8s.io/client-go")
 		}
+		if !within(name, "tools/subnet-lease") {
+			forbid(p.Deps, "only subnet-lease talks to etcd, whose client brings gRPC", "go.etcd.io/etcd", "google.golang.org/grpc")
+		}
 		if !within(name, "lib/nl") {
 			forbid(p.Imports, "only lib/nl talks to the kernel", "github.com/vishvananda/netlink")
 		}
@@ -169,7 +172,7 @@ func TestStageFilesAgreeWithRegistry(t *testing.T) {
 	for _, p := range programs(t) {
 		run := func(path string) bool {
 			text, err := os.ReadFile(path)
-			return err == nil && bytes.Contains(text, []byte(`command = ["`+p+`"`))
+			return err == nil && bytes.Contains(text, []byte(`program = ["`+p+`"`))
 		}
 		if p != "policy-denied" && !slices.ContainsFunc(files, run) { // it prints to a person, and is part of no chain
 			t.Errorf("no stage file runs %s", p)
@@ -177,17 +180,17 @@ func TestStageFilesAgreeWithRegistry(t *testing.T) {
 	}
 	for _, path := range files {
 		var stage struct {
-			Command, Inputs, Optional, Outputs []string
+			Program, Inputs, Optional, Outputs []string
 		}
 		if _, err := toml.DecodeFile(path, &stage); err != nil {
 			t.Error(err)
 			continue
 		}
-		if len(stage.Command) == 0 || !slices.Contains(programs(t), stage.Command[0]) {
-			t.Errorf("%s: command %q is no program of tools/", path, stage.Command)
+		if len(stage.Program) == 0 || !slices.Contains(programs(t), stage.Program[0]) {
+			t.Errorf("%s: program %q is none of tools/", path, stage.Program)
 			continue
 		}
-		program := stage.Command[0]
+		program := stage.Program[0]
 		if program == "cni-bridge" {
 			program += " conf"
 		}

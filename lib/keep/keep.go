@@ -6,13 +6,9 @@ package keep
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"time"
-
-	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/plan"
@@ -52,13 +48,14 @@ func Settle(ctx context.Context, list List, done func(plan.Op)) error {
 
 // Loop settles, and settles again when a file changes, an event comes, or after a failure with a
 // growing delay. It ends with ctx, or with the first pass's error when trying again would not help.
-// ready is called once, when the outputs stand; events may be nil.
-func Loop(ctx context.Context, list List, log *slog.Logger, ready func(), files <-chan watch.Change, events <-chan string) error {
+// ready is called once, when the outputs stand; status, if not nil, is the line of status while all is well; events may be nil.
+func Loop(ctx context.Context, list List, log *slog.Logger, ready func(), files <-chan watch.Change, events <-chan string, status func() string) error {
 	stands := false
 	var retry Backoff
-	var again <-chan time.Time
+	var again, calm <-chan time.Time
 	reason := "start"
 	for {
+		heard := events
 		err := Settle(ctx, list, func(op plan.Op) { log.Info("changed", "op", op.String(), "reason", reason) })
 		switch {
 		case ctx.Err() != nil:
@@ -70,26 +67,41 @@ func Loop(ctx context.Context, list List, log *slog.Logger, ready func(), files 
 				stands = true
 				ready()
 			}
-			Status("ok")
+			fine := "ok"
+			if status != nil {
+				fine = status()
+			}
+			Status("%s", fine)
 		case !stands && exit.Of(err).AwaitsChange():
 			return err
 		default:
 			delay := retry.Next()
 			again = time.After(delay)
+			heard, calm = nil, Calm(delay)
 			log.Log(ctx, Level(err), "cannot apply", "err", err, "retry", delay.Round(time.Millisecond))
 			Status(state.Failing+"%v", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case c := <-files:
-			reason = c.String()
-		case reason = <-events:
-		case <-again:
-			reason = "retry"
+		for waiting := true; waiting; {
+			waiting = false
+			select {
+			case <-ctx.Done():
+				return nil
+			case c := <-files:
+				reason = c.String()
+			case reason = <-heard:
+			case <-again:
+				reason = "retry"
+			case <-calm:
+				heard, calm, waiting = events, nil, true
+			}
 		}
 	}
 }
+
+// Calm ends the time in which, after a failure that is to be tried again after delay, news of the machine is no reason to try
+// earlier: what fails may be what makes it, such as a device that is made and goes again. It is a second at most, so
+// that what mends the failure is soon heard.
+func Calm(delay time.Duration) <-chan time.Time { return time.After(min(delay, time.Second)) }
 
 // Level is what a failure is logged as. What another program or the machine may mend any moment, such
 // as an input that is not there while the back end is changed, is no error of anybody's.
@@ -99,17 +111,6 @@ func Level(err error) slog.Level {
 	}
 	return slog.LevelError
 }
-
-// Ready tells the supervisor, or systemd, that the program's outputs stand. Nobody listening is no
-// error.
-func Ready() { notify(daemon.SdNotifyReady) }
-
-// Status tells the supervisor in one line what the program is doing.
-func Status(format string, args ...any) {
-	notify("STATUS=" + strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " "))
-}
-
-func notify(state string) { _, _ = daemon.SdNotify(false, state) }
 
 // Backoff gives growing delays with jitter: 100 ms doubling to 30 s, each shortened by up to a half.
 type Backoff struct{ delay time.Duration }

@@ -68,7 +68,7 @@ var backends = map[string]backend{
 		{name: "PostStartupCommand", def: ""},
 		{name: "SubnetAddCommand", def: ""},
 		{name: "SubnetRemoveCommand", def: ""},
-		{name: "ShutdownCommand", def: "", why: "flannel never runs it either"},
+		{name: "ShutdownCommand", def: ""}, // flannel never runs it
 	}},
 	"tencent-vpc": {ipv4Only: true, keys: []key{
 		{name: "AccessKeyID", def: "", check: required},

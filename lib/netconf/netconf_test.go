@@ -90,8 +90,8 @@ func TestParse(t *testing.T) {
 		{"alloc", `{"Network":"10.244.0.0/16","Backend":{"Type":"alloc"}}`, v4 + "alloc", ""},
 		{
 			"extension", `{"Network":"10.244.0.0/16","Backend":{"Type":"extension","SubnetAddCommand":"a","ShutdownCommand":"b"}}`,
-			v4 + `extension; {"PostStartupCommand":"","PreStartupCommand":"","SubnetAddCommand":"a","SubnetRemoveCommand":"","Type":"extension"}`,
-			`key "Backend.ShutdownCommand" has no effect: flannel never runs it either`,
+			v4 + `extension; {"PostStartupCommand":"","PreStartupCommand":"","ShutdownCommand":"b","SubnetAddCommand":"a","SubnetRemoveCommand":"","Type":"extension"}`,
+			"",
 		},
 		{"tencent", `{"Network":"10.244.0.0/16","Backend":{"Type":"tencent-vpc","AccessKeyID":"i","AccessKeySecret":"s"}}`, v4 + `tencent-vpc; {"AccessKeyID":"i","AccessKeySecret":"s","Type":"tencent-vpc"}`, ""},
 		{

@@ -6,7 +6,11 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
+
+// Mark is the alias of the devices that towpath owns: only these are ever deleted.
+const Mark = "towpath"
 
 // Link is a network device as a value.
 type Link struct {
@@ -24,8 +28,12 @@ type Link struct {
 
 func linkOf(l netlink.Link) Link {
 	a := l.Attrs()
+	kind := l.Type()
+	if kind == "tuntap" { // the kernel's own name, which its events have, is another
+		kind = "tun"
+	}
 	return Link{
-		Index: a.Index, Name: a.Name, Kind: l.Type(), MTU: a.MTU, MAC: a.HardwareAddr.String(), Alias: a.Alias,
+		Index: a.Index, Name: a.Name, Kind: kind, MTU: a.MTU, MAC: a.HardwareAddr.String(), Alias: a.Alias,
 		Up: a.Flags&net.FlagUp != 0, Lower: a.OperState == netlink.OperUp || a.OperState == netlink.OperUnknown,
 		Master: a.MasterIndex, Flags: a.Flags,
 	}
@@ -57,6 +65,18 @@ func (c *Conn) Link(name string) (link Link, ok bool, err error) {
 	return linkOf(l), true, nil
 }
 
+// Received is how many packets have come in over the device with the given index.
+func (c *Conn) Received(index int) (packets uint64, err error) {
+	l, err := dump("read link", func() (netlink.Link, error) { return c.h.LinkByIndex(index) })
+	if err != nil {
+		return 0, err
+	}
+	if s := l.Attrs().Statistics; s != nil {
+		packets = s.RxPackets
+	}
+	return packets, nil
+}
+
 // Addr is an address of a device.
 type Addr struct {
 	Prefix netip.Prefix // address and length, not masked: 192.168.0.11/24
@@ -66,24 +86,38 @@ type Addr struct {
 	Unusable bool
 }
 
+// Global says that the address is not the kernel's own for the link or the host: IPv6 devices give themselves link-local ones.
+func (a Addr) Global() bool { return a.Scope < unix.RT_SCOPE_LINK }
+
 // Addrs lists the addresses of the device with the given index, or of all for 0.
 func (c *Conn) Addrs(index int) ([]Addr, error) {
-	raw, err := dump("list addresses", func() ([]netlink.Addr, error) { return c.h.AddrList(nil, netlink.FAMILY_ALL) })
+	all, err := c.addrs()
 	if err != nil {
 		return nil, err
 	}
 	var addrs []Addr
-	for _, a := range raw {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		if !ok || index != 0 && a.LinkIndex != index {
-			continue
+	for _, a := range all {
+		if index == 0 || a.Link == index {
+			addrs = append(addrs, a.Addr)
 		}
-		ip = ip.Unmap()
-		ones, _ := a.Mask.Size()
-		addrs = append(addrs, Addr{
-			Prefix: netip.PrefixFrom(ip, ones), Scope: a.Scope, Link: a.LinkIndex,
-			Unusable: a.Flags&(ifaFTentative|ifaFDeprecated|ifaFDadFailed) != 0,
-		})
+	}
+	return addrs, nil
+}
+
+func (c *Conn) addrs() ([]UplinkAddr, error) {
+	raw, err := dump("list addresses", func() ([]netlink.Addr, error) { return c.h.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, err
+	}
+	var addrs []UplinkAddr
+	for _, a := range raw {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+			ones, _ := a.Mask.Size()
+			addrs = append(addrs, UplinkAddr{Addr: Addr{
+				Prefix: netip.PrefixFrom(ip.Unmap(), ones), Scope: a.Scope, Link: a.LinkIndex,
+				Unusable: a.Flags&(ifaFTentative|ifaFDeprecated|ifaFDadFailed) != 0,
+			}, Secondary: a.Flags&ifaFSecondary != 0})
+		}
 	}
 	return addrs, nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,14 +58,29 @@ func (n *Netns) Same(o *Netns) bool { return n.dev == o.dev && n.ino == o.ino }
 // Do runs f on a thread inside the namespace. The thread is never used again, so that nothing else
 // can run in there by mistake; f must not start goroutines that count on the namespace.
 func (n *Netns) Do(f func() error) error {
+	return onThread(func() error { return kernelError("enter network namespace", unix.Setns(n.Fd(), unix.CLONE_NEWNET)) }, f)
+}
+
+// onThread runs enter and f on a thread of their own, which ends with them: never unlocked, it goes with its goroutine.
+func onThread(enter, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
-			done <- kernelError("enter network namespace", err)
+		runtime.LockOSThread()
+		if err := enter(); err != nil {
+			done <- err
 			return
 		}
 		done <- f()
 	}()
 	return <-done
+}
+
+// PeerIn says whether the other end of a veth is in a namespace. Neither is entered, so that no right to do that is needed.
+func PeerIn(veth string, n *Netns) (bool, error) {
+	l, err := dump("read link "+veth, func() (netlink.Link, error) { return netlink.LinkByName(veth) })
+	if err != nil {
+		return false, err
+	}
+	id, err := dump("read id of network namespace", func() (int, error) { return netlink.GetNetNsIdByFd(n.Fd()) })
+	return err == nil && id >= 0 && id == l.Attrs().NetNsID, err
 }

@@ -211,7 +211,7 @@ func (p *LoggedPacket) attribute(kind uint16, v []byte) {
 	case logPayload:
 		p.Payload = append([]byte(nil), v...)
 	case logPrefix:
-		p.Prefix = nulText(v)
+		p.Prefix = unix.ByteSliceToString(v)
 	}
 }
 

@@ -146,7 +146,7 @@ func parseNFT(datagram []byte, open *NFTChange) []NFTChange {
 		kind := binary.NativeEndian.Uint16(datagram[4:])
 		port := binary.NativeEndian.Uint32(datagram[12:])
 		body := datagram[unix.NLMSG_HDRLEN:size]
-		datagram = datagram[min(align4(size), len(datagram)):]
+		datagram = datagram[min(align(size), len(datagram)):]
 		if kind>>8 != unix.NFNL_SUBSYS_NFTABLES || len(body) < 4 {
 			continue
 		}
@@ -155,19 +155,19 @@ func parseNFT(datagram []byte, open *NFTChange) []NFTChange {
 			if id := attribute(attrs, unix.NFTA_GEN_ID); len(id) == 4 {
 				open.Generation = binary.BigEndian.Uint32(id)
 			}
-			open.Process = nulText(attribute(attrs, unix.NFTA_GEN_PROC_NAME))
+			open.Process = unix.ByteSliceToString(attribute(attrs, unix.NFTA_GEN_PROC_NAME))
 			open.Port = port
 			done = append(done, *open)
 			*open = NFTChange{}
 			continue
 		}
 		// Every object's first attribute is its table.
-		o := NFTObject{Family: nftFamilyName(family), Table: nulText(attribute(attrs, unix.NFTA_TABLE_NAME))}
+		o := NFTObject{Family: nftFamilyName(family), Table: unix.ByteSliceToString(attribute(attrs, unix.NFTA_TABLE_NAME))}
 		switch kind & 0xff {
 		case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
-			o.Chain = nulText(attribute(attrs, unix.NFTA_CHAIN_NAME))
+			o.Chain = unix.ByteSliceToString(attribute(attrs, unix.NFTA_CHAIN_NAME))
 		case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
-			o.Chain = nulText(attribute(attrs, unix.NFTA_RULE_CHAIN))
+			o.Chain = unix.ByteSliceToString(attribute(attrs, unix.NFTA_RULE_CHAIN))
 		}
 		if open.Objects == nil {
 			open.Objects = map[NFTObject]struct{}{}
@@ -187,21 +187,9 @@ func attribute(attrs []byte, kind uint16) []byte {
 		if binary.NativeEndian.Uint16(attrs[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER) == kind {
 			return attrs[unix.SizeofNlAttr:size]
 		}
-		attrs = attrs[min(align4(size), len(attrs)):]
+		attrs = attrs[min(align(size), len(attrs)):]
 	}
 	return nil
-}
-
-func align4(n int) int { return (n + 3) &^ 3 }
-
-// nulText is a string of the kernel, which ends in a NUL.
-func nulText(b []byte) string {
-	for i, c := range b {
-		if c == 0 {
-			return string(b[:i])
-		}
-	}
-	return string(b)
 }
 
 var nftFamilies = map[string]byte{

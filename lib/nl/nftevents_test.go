@@ -24,7 +24,7 @@ func nftAttr(kind uint16, value string) []byte {
 	binary.NativeEndian.PutUint16(a, uint16(4+len(value)))
 	binary.NativeEndian.PutUint16(a[2:], kind)
 	a = append(a, value...)
-	return append(a, make([]byte, align4(len(value))-len(value))...)
+	return append(a, make([]byte, align(len(value))-len(value))...)
 }
 
 // FuzzParseNFT: no datagram makes it panic or take what lies beyond it.

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -43,18 +41,8 @@ func ReadUplinks(reach netip.Addr) (Uplinks, error) {
 	if u.Links, err = c.Links(); err != nil {
 		return u, err
 	}
-	raw, err := dump("list addresses", func() ([]netlink.Addr, error) { return c.h.AddrList(nil, netlink.FAMILY_ALL) })
-	if err != nil {
+	if u.Addrs, err = c.addrs(); err != nil {
 		return u, err
-	}
-	for _, a := range raw {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok {
-			ones, _ := a.Mask.Size()
-			u.Addrs = append(u.Addrs, UplinkAddr{Addr: Addr{
-				Prefix: netip.PrefixFrom(ip.Unmap(), ones), Scope: a.Scope, Link: a.LinkIndex,
-				Unusable: a.Flags&(ifaFTentative|ifaFDeprecated|ifaFDadFailed) != 0,
-			}, Secondary: a.Flags&ifaFSecondary != 0})
-		}
 	}
 	return u, u.routes(reach)
 }

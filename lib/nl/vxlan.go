@@ -2,6 +2,7 @@ package nl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,13 +14,14 @@ import (
 	"github.com/towpath/towpath/lib/plan"
 )
 
-// VXLAN is a VXLAN device as a value: the link, and what cannot be changed without making it anew.
+// VXLAN is a VXLAN device as a value: the link, and what it is made with.
 type VXLAN struct {
 	Link
 	VXLANSpec
 }
 
-// VXLANSpec is what a VXLAN device is made with.
+// VXLANSpec is what a VXLAN device is made with. The kernel changes Parent, Local and Learning while traffic flows; the rest,
+// and the family of Local, is for good. Devices that differ in VNI or Port can stand beside each other.
 type VXLANSpec struct {
 	VNI      int
 	Port     int // UDP, of both ends
@@ -94,6 +96,44 @@ func (c *Conn) AddVXLAN(v VXLAN, parent string) plan.Op {
 	}}
 }
 
+// SetVXLAN changes what can be changed of a device while traffic flows: its uplink, whose name is parent, the outer source and learning.
+func (c *Conn) SetVXLAN(is VXLAN, want VXLANSpec, parent string) plan.Op {
+	text := "ip link set dev " + is.Name + " type vxlan"
+	var data []byte
+	if want.Parent != is.Parent {
+		text += " dev " + parent
+		data = appendAttrUint32(data, unix.IFLA_VXLAN_LINK, uint32(want.Parent))
+	}
+	if want.Local != is.Local {
+		text += " local " + want.Local.String()
+		attr := uint16(unix.IFLA_VXLAN_LOCAL)
+		if want.Local.Is6() {
+			attr = unix.IFLA_VXLAN_LOCAL6
+		}
+		data = appendAttr(data, attr, want.Local.AsSlice())
+	}
+	if want.Learning != is.Learning {
+		text += map[bool]string{true: " learning", false: " nolearning"}[want.Learning]
+		data = appendAttrBool(data, unix.IFLA_VXLAN_LEARNING, want.Learning)
+	}
+	return plan.Func{Text: text, Run: func(context.Context) error {
+		s, err := OpenSocket()
+		if err != nil {
+			return err
+		}
+		info := appendAttr(appendAttrText(nil, infoKind, "vxlan"), infoData, data)
+		err = s.Do(request{text: text, kind: unix.RTM_NEWLINK, body: appendAttr(appendLink(nil, is.Index, 0, 0), unix.IFLA_LINKINFO, info)})
+		return errors.Join(err, s.Close())
+	}}
+}
+
+// LinkName gives a device another name. Before Linux 6.2 one that is up is refused with EBUSY.
+func (c *Conn) LinkName(name, next string) plan.Op {
+	return c.linkOp(fmt.Sprintf("ip link set dev %s name %s", name, next), name, func(l netlink.Link) error {
+		return c.h.LinkSetName(l, next)
+	})
+}
+
 // LinkDel deletes a device.
 func (c *Conn) LinkDel(name string) plan.Op {
 	return c.linkOp("ip link del "+name, name, c.h.LinkDel)
@@ -124,7 +164,11 @@ func (c *Conn) LinkMAC(name, mac string) plan.Op {
 
 // LinkAlias sets a device's alias, the mark of who owns it.
 func (c *Conn) LinkAlias(name, alias string) plan.Op {
-	return c.linkOp(fmt.Sprintf("ip link set dev %s alias %s", name, alias), name, func(l netlink.Link) error {
+	text := alias
+	if text == "" {
+		text = `""`
+	}
+	return c.linkOp(fmt.Sprintf("ip link set dev %s alias %s", name, text), name, func(l netlink.Link) error {
 		return c.h.LinkSetAlias(l, alias)
 	})
 }

@@ -203,13 +203,18 @@ func Connect(a *Namespace, devA, addrsA string, b *Namespace, devB, addrsB strin
 		n          *Namespace
 		dev, addrs string
 	}{{a, devA, addrsA}, {b, devB, addrsB}} {
-		for _, addr := range strings.Fields(end.addrs) {
-			args := []string{"addr", "add", addr, "dev", end.dev}
-			if strings.Contains(addr, ":") {
-				args = append(args, "nodad")
-			}
-			end.n.Run("ip", args...)
-		}
+		end.n.assign(end.dev, end.addrs)
 		end.n.Run("ip", "link", "set", end.dev, "up")
+	}
+}
+
+func (n *Namespace) assign(dev, addrs string) {
+	n.t.Helper()
+	for _, addr := range strings.Fields(addrs) {
+		args := []string{"addr", "add", addr, "dev", dev}
+		if strings.Contains(addr, ":") {
+			args = append(args, "nodad")
+		}
+		n.Run("ip", args...)
 	}
 }

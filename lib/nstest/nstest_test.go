@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMain(m *testing.M) { Main(m.Run) }
@@ -24,5 +25,24 @@ func TestNamespacesAreApart(t *testing.T) {
 	}
 	if os.Getpid() != 1 {
 		t.Errorf("process id %d: not in a process namespace of its own", os.Getpid())
+	}
+}
+
+// TestPinging: what is not answered is counted, and what comes after the last answer is not.
+func TestPinging(t *testing.T) {
+	a, b := New(t, "a"), New(t, "b")
+	Connect(a, "eth0", "192.168.9.1/24", b, "eth0", "192.168.9.2/24")
+	stop := a.Pinging("192.168.9.2")
+	<-time.After(200 * time.Millisecond)
+	if sent, lost := stop(); sent < 5 || lost != 0 {
+		t.Errorf("%d sent, %d lost", sent, lost)
+	}
+	stop = a.Pinging("192.168.9.2")
+	b.Run("sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
+	<-time.After(200 * time.Millisecond)
+	b.Run("sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=0")
+	<-time.After(500 * time.Millisecond)
+	if sent, lost := stop(); lost < 5 || lost >= sent {
+		t.Errorf("%d sent, %d lost, with no answers for 200 ms", sent, lost)
 	}
 }

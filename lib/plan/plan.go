@@ -20,6 +20,10 @@ type Op interface {
 type Func struct {
 	Text string
 	Run  func(ctx context.Context) error
+	// File is the file that it writes, where it does nothing else; Write does that without what Run asks of the kernel
+	// first, nil: Run asks nothing.
+	File  string
+	Write func(ctx context.Context) error
 }
 
 func (f Func) String() string               { return f.Text }

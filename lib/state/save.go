@@ -56,23 +56,24 @@ func marshal(v any) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// Save writes v to path in canonical form and says whether the file changed. The write is atomic
-// (see WriteFile).
+// Save writes v to path in canonical form, with the file's mode (see ModeOf), and says whether the file
+// changed. The write is atomic (see WriteFile).
 func Save(path string, v any) (changed bool, err error) {
 	data, err := Marshal(v)
 	if err != nil {
 		return false, fmt.Errorf("write %q: %w", path, err)
 	}
-	return WriteFile(path, data, 0o644)
+	return WriteFile(path, data, ModeOf(path))
 }
 
 // WriteFile makes path hold data: a temporary file in the same directory, fsync, rename. A reader
 // sees the old bytes or the new ones, also after a crash at any step. The directory is made if it is
-// missing. If path holds the same bytes already nothing is written and changed is false. Where path is a
+// missing. If path holds the same bytes already nothing is written and changed is false; but a file that is to
+// be private and is not is written anew. Where path is a
 // symbolic link the file that it leads to is replaced; a device, a FIFO or whatever else is no regular file is
 // an error, and stays.
 func WriteFile(path string, data []byte, mode fs.FileMode) (changed bool, err error) {
-	if holds(path, data) {
+	if holds(path, data, mode) {
 		return false, nil
 	}
 	target, err := targetOf(path)
@@ -108,7 +109,13 @@ func createTemp(path string, mode fs.FileMode) (*os.File, error) {
 		}
 		f, err = os.OpenFile(name, flags, mode)
 	}
-	return f, err
+	if err != nil || !isPrivate(mode) {
+		return f, err
+	}
+	if err := f.Chmod(mode); err != nil { // one that was there kept its own
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // Remove removes path; a missing file is no error and no change. A device is nobody's output and stays.
@@ -137,11 +144,12 @@ func WriteOp(path string, v any) (plan.Op, error) {
 
 // WriteBytesOp is the operation that makes path hold data, or nil when it does.
 func WriteBytesOp(path string, data []byte) plan.Op {
-	if holds(path, data) {
+	mode := ModeOf(path)
+	if holds(path, data, mode) {
 		return nil
 	}
-	return plan.Func{Text: "write " + path, Run: func(context.Context) error {
-		_, err := WriteFile(path, data, 0o644)
+	return plan.Func{Text: "write " + path, File: path, Run: func(context.Context) error {
+		_, err := WriteFile(path, data, mode)
 		return err
 	}}
 }

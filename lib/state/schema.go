@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/json"
 	"net/netip"
+	"time"
 )
 
 // Version is the version of every schema of this package that this program writes, and the newest
@@ -69,6 +70,14 @@ type Published struct {
 type VXLANData struct {
 	VNI     int    `json:"VNI"`
 	VtepMAC string `json:"VtepMAC"` // aa:bb:cc:dd:ee:ff
+	// Port is where the node receives, UDP; missing for 8472. flannel never tells its port.
+	Port int `json:"Port,omitempty"`
+}
+
+// WireGuardData is flannel's backend-data of a wireguard node.
+type WireGuardData struct {
+	PublicKey string `json:"PublicKey"` // base64
+	Port      int    `json:"Port"`      // UDP; 0: the reader's own
 }
 
 // PeersSynced is peers/.synced: a full listing of the store stands behind the directory.
@@ -114,6 +123,58 @@ type Device struct {
 	VtepMAC string `json:"vtepMAC,omitempty"`
 }
 
+// Checksum is checksum.json: what vxlan-setup found out about its devices' checksum offload, so that it need not find it
+// out anew when it starts.
+type Checksum struct {
+	Version int                 `json:"version"`
+	Device  Pair[ChecksumFound] `json:"device"`
+}
+
+// ChecksumFound is what was found out about one device.
+type ChecksumFound struct {
+	// Off: vxlan-setup turned the offload off, and may turn it on again.
+	Off     bool   `json:"off"`
+	Verdict string `json:"verdict"` // fine, fault, or asked: nothing was found out, --checksum-offload was off
+	// Seen is what the verdict stands on.
+	Seen string `json:"seen,omitempty"`
+	// Uplink, Driver and MTU are of the interface below. Under others the verdict does not count.
+	Uplink string `json:"uplink,omitempty"`
+	Driver string `json:"driver,omitempty"`
+	MTU    int    `json:"mtu,omitempty"` // bytes
+}
+
+// ExtensionStartup is extension/.startup.json: the start-up commands that were run on this node, in this boot.
+type ExtensionStartup struct {
+	Version int `json:"version"`
+	// PreStartup and PostStartup are the commands that were run, Shutdown the one that undoes them.
+	PreStartup  string `json:"preStartup,omitempty"`
+	PostStartup string `json:"postStartup,omitempty"`
+	Shutdown    string `json:"shutdown,omitempty"`
+	// Env is what PostStartup was told in its environment, NAME=VALUE each.
+	Env []string `json:"env,omitempty"`
+	// Data is what PreStartup printed, which is published.
+	Data string `json:"data,omitempty"`
+	// Done: all of them have run well.
+	Done bool `json:"done"`
+	// What was run counts in this boot and network namespace only.
+	Boot  string `json:"boot"`  // /proc/sys/kernel/random/boot_id
+	Netns uint64 `json:"netns"` // inode of the network namespace
+}
+
+// ExtensionPeer is extension/NODE.json: SubnetAddCommand was run for a peer.
+type ExtensionPeer struct {
+	Version int `json:"version"`
+	// Add is the command that was run, Remove the one that undoes it.
+	Add    string `json:"add,omitempty"`
+	Remove string `json:"remove,omitempty"`
+	// Env is what both are told in their environment, NAME=VALUE each.
+	Env []string `json:"env"`
+	// Data is what they are given to read: what the peer's PreStartupCommand printed.
+	Data string `json:"data,omitempty"`
+	// Done: Add has ended well. Otherwise it was killed or has failed, and may have done some of its work.
+	Done bool `json:"done"`
+}
+
 // Routes is routes.json: what route-sync has programmed.
 type Routes struct {
 	Version int `json:"version"`
@@ -126,9 +187,19 @@ type Routes struct {
 	Repaired int `json:"repaired"`
 	// LastRepair is the text of the last operation that put something back.
 	LastRepair string `json:"lastRepair,omitempty"`
+	// Retiring are devices that this node no longer uses and no peer is programmed over, by name. One is deleted when nothing came
+	// in over it for half a minute.
+	Retiring map[string]Retiring `json:"retiring,omitempty"`
 	// Foreign are routes over our device that somebody else made, as ip route prints them; they are left
 	// alone (at most 20 are listed).
 	Foreign []string `json:"foreign,omitempty"`
+}
+
+// Retiring is a device that is about to be deleted.
+type Retiring struct {
+	Index    int       `json:"index"`
+	Since    time.Time `json:"since"`    // when it was first seen to have received so many packets and no more
+	Received uint64    `json:"received"` // packets
 }
 
 // Endpoint is endpoints/<container>-<if>.json: one interface of one pod of this node.

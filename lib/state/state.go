@@ -37,8 +37,23 @@ func (d Dir) Backend(backend string) string { return d.path(backend + ".json") }
 // Link is the path of link.json.
 func (d Dir) Link() string { return d.path("link.json") }
 
+// Checksum is the path of checksum.json.
+func (d Dir) Checksum() string { return d.path("checksum.json") }
+
+// Extension is the directory of what extension-setup has run.
+func (d Dir) Extension() string { return d.path("extension") }
+
+// ExtensionStartup is the path of the record of the start-up commands.
+func (d Dir) ExtensionStartup() string { return d.path("extension", ".startup.json") }
+
+// ExtensionPeer is the path of the record of one peer's commands.
+func (d Dir) ExtensionPeer(node string) string { return d.path("extension", node+".json") }
+
 // Routes is the path of routes.json.
 func (d Dir) Routes() string { return d.path("routes.json") }
+
+// CNIConf is the path of the ConfigMap's cni-conf.json.
+func (d Dir) CNIConf() string { return d.path("cni-conf.json") }
 
 // SubnetEnv is the path of subnet.env.
 func (d Dir) SubnetEnv() string { return d.path("subnet.env") }

@@ -12,14 +12,19 @@ import (
 	"github.com/towpath/towpath/lib/exit"
 )
 
-// holds says whether path is a regular file of these bytes. Others are not read: that would wait for a FIFO's writer.
-func holds(path string, data []byte) bool {
-	if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() || st.Size() != int64(len(data)) {
+// holds says whether path is a regular file of these bytes, which nobody else may read where mode says so. Others
+// are not read: that would wait for a FIFO's writer.
+func holds(path string, data []byte, mode fs.FileMode) bool {
+	st, err := os.Stat(path)
+	if err != nil || !st.Mode().IsRegular() || st.Size() != int64(len(data)) || isPrivate(mode) && !isPrivate(st.Mode()) {
 		return false
 	}
 	have, err := os.ReadFile(path)
 	return err == nil && bytes.Equal(have, data)
 }
+
+// isPrivate says that nobody but the owner has any right to a file.
+func isPrivate(mode fs.FileMode) bool { return mode.Perm()&0o077 == 0 }
 
 // maxLinks is how many symbolic links the kernel follows.
 const maxLinks = 40

@@ -1,4 +1,8 @@
 // Package sysctl reads and sets kernel parameters of the network namespace that the process is in.
+//
+// In a container that is not privileged /proc/sys is read-only. The parameters of a network namespace are those of the
+// process that opens the file, whatever mount it goes through, so a host's /proc/sys/net that is mounted
+// elsewhere in the container serves a pod that is in the host's network; Root says where.
 package sysctl
 
 import (
@@ -14,8 +18,14 @@ import (
 	"github.com/towpath/towpath/lib/plan"
 )
 
-// Root is where the kernel's parameters are mounted.
-const Root = "/proc/sys"
+// Default is where the kernel's parameters are mounted.
+const Default = "/proc/sys"
+
+// Root is the directory in use. A program sets it once, from its flag --sysctl-root, before anything else.
+var Root = Default
+
+// FlagUsage says what the flag that sets Root is for.
+const FlagUsage = "directory that has the kernel's net/ parameters, writable: in a container /proc/sys is not"
 
 // Get returns the value of a parameter named by its path below /proc/sys, such as
 // "net/ipv4/ip_forward", without the newline. A missing parameter is fs.ErrNotExist.
@@ -33,11 +43,16 @@ func Get(name string) (string, error) {
 	return strings.TrimSpace(string(b[:n])), nil
 }
 
+// ReadOnly says that a parameter is on a file system that nobody can write to, as a container's /proc/sys is.
+func ReadOnly(name string) bool {
+	return errors.Is(unix.Access(filepath.Join(Root, name), unix.W_OK), unix.EROFS)
+}
+
 // Set writes a parameter.
 func Set(name, value string) error {
 	if err := write(filepath.Join(Root, name), value); err != nil {
 		return exit.WithHint(fmt.Errorf("set sysctl %s=%s: %w", name, value, err),
-			"in a container /proc/sys may be read-only: set it on the host, or mount it writable")
+			"in a container %s may be read-only: set it on the host, or mount the host's /proc/sys/net elsewhere and name that place with --sysctl-root", Root)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package tool
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -34,23 +35,28 @@ func (f Flag) cli() cli.Flag {
 	case time.Duration:
 		return &cli.DurationFlag{Name: f.Name, Usage: f.Usage, Value: def, EnvVars: env}
 	case []string:
-		return &cli.GenericFlag{Name: f.Name, Usage: f.Usage + " (may be repeated)", Value: &list{values: def}, EnvVars: env}
+		return &cli.GenericFlag{Name: f.Name, Usage: f.Usage + " (may be repeated)", Value: &list{values: def, env: os.Getenv(f.Env()) != ""}, EnvVars: env}
 	}
 	panic(fmt.Sprintf("flag %s: no kind of flag has a default of type %T", f.Name, f.Default))
 }
 
 // list collects the values of a repeated flag without splitting them at commas, as cli.StringSlice
-// would do to a regular expression.
+// would do to a regular expression. A variable holds several on lines of their own.
 type list struct {
 	values []string
-	set    bool
+	env    bool // the first Set is the variable's, over which the command line wins
+	sets   int
 }
 
 func (l *list) Set(v string) error {
-	if !l.set {
-		l.values, l.set = nil, true
+	if l.sets++; l.sets == 1 || l.sets == 2 && l.env {
+		l.values = nil
 	}
-	l.values = append(l.values, v)
+	for line := range strings.Lines(v) {
+		if line = strings.TrimSuffix(line, "\n"); line != "" {
+			l.values = append(l.values, line)
+		}
+	}
 	return nil
 }
 

@@ -100,6 +100,18 @@ func (e *Env) Status(format string, args ...any) { keep.Status(format, args...) 
 // Ready tells the supervisor that the program's outputs stand.
 func (e *Env) Ready() { keep.Ready() }
 
+// Stored is keep.Stored: what an earlier run of the program left under a name, or nil.
+func (e *Env) Stored(name string) *os.File { return keep.Stored(name) }
+
+// Store is keep.Store: it leaves a copy of a descriptor for the next run of the program.
+func (e *Env) Store(name string, conn syscall.Conn) error { return keep.Store(name, conn) }
+
+// Forget is keep.Forget: nothing is left under the name any longer.
+func (e *Env) Forget(name string) { keep.Forget(name) }
+
+// Supervisor is keep.Supervisor: what a program that stores something watches beside its inputs.
+func (e *Env) Supervisor() []string { return keep.Supervisor() }
+
 // Verb is the verb that is run.
 func (e *Env) Verb() string { return e.verb }
 
@@ -125,6 +137,7 @@ func Main(p Program) {
 	// A log whose reader is gone must not end a program that keeps the data plane: a write fails then,
 	// nothing more. Notify, not Ignore: that would be passed on to the programs we start.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	keep.Take()
 	code := Run(ctx, p, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

@@ -103,6 +103,14 @@ func TestFlagsAndVariables(t *testing.T) {
 	if _, out, _ := runStep(t, &step{}, "show", "--iface-regex=^eth{1,2}$", "--iface-regex", "b"); out != "[\"^eth{1,2}$\" \"b\"] 1h0m0s\n" {
 		t.Errorf("got %q", out)
 	}
+	t.Setenv("TOWPATH_IFACE_REGEX", "^eth{1,2}$\nb\n")
+	if _, out, _ := runStep(t, &step{}, "show"); out != "[\"^eth{1,2}$\" \"b\"] 1h0m0s\n" {
+		t.Errorf("variable of several lines: got %q", out)
+	}
+	if _, out, _ := runStep(t, &step{}, "show", "--iface-regex=c"); out != "[\"c\"] 1h0m0s\n" {
+		t.Errorf("command line over variable: got %q", out)
+	}
+	t.Setenv("TOWPATH_IFACE_REGEX", "")
 	t.Setenv("TOWPATH_TTL", "3s")
 	if _, out, _ := runStep(t, &step{}, "show"); out != "[] 3s\n" {
 		t.Errorf("variable: got %q", out)

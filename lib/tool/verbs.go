@@ -2,6 +2,7 @@ package tool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -22,6 +23,9 @@ type Watched interface {
 	// step has no such source.
 	Events(ctx context.Context) (<-chan string, error)
 }
+
+// Stater is a Watched step that says its line of status, while all is well, itself.
+type Stater interface{ Status() string }
 
 // Watcher is a step with a watch loop of its own. It calls ready when the outputs stand.
 type Watcher interface {
@@ -63,6 +67,7 @@ func stepVerbs(p *Program) []Verb {
 	return []Verb{
 		{Name: "plan", Usage: "print what apply would change; change nothing", Run: open(planVerb), Flags: []Flag{
 			{Name: "down", Usage: "print what down would remove", Default: false},
+			{Name: "rehearse", Usage: "write the planned files below --run-dir, which is a copy: the next program plans from them", Default: false},
 		}},
 		{Name: "apply", Usage: "make the machine as the inputs ask, once, and print what was changed", Run: locked(apply)},
 		{Name: "watch", Usage: "apply, and keep it so", Run: locked(watchVerb)},
@@ -78,6 +83,9 @@ func planVerb(ctx context.Context, env *Env, step Step) error {
 	ops, err := list(ctx)
 	for _, op := range ops {
 		fmt.Fprintln(env.Stdout, op)
+	}
+	if env.Bool("rehearse") {
+		err = errors.Join(err, env.RunDir.Rehearse(ctx, ops))
 	}
 	return err
 }
@@ -115,5 +123,9 @@ func watchVerb(ctx context.Context, env *Env, step Step) error {
 	if err != nil {
 		return err
 	}
-	return keep.Loop(ctx, step.Plan, env.Log, env.Ready, files, events)
+	var status func() string
+	if s, ok := step.(Stater); ok {
+		status = s.Status
+	}
+	return keep.Loop(ctx, step.Plan, env.Log, env.Ready, files, events, status)
 }

@@ -1,7 +1,9 @@
 // Package watch turns changes of files into coalesced hints. It watches directories, never files, so
 // that a rename over the file, a removed and remade directory and the symbolic links of a mounted
 // ConfigMap are all seen; a hint says which file to read again. After an overflow of the kernel's
-// queue, and once a period, the hint is "everything".
+// queue, and once a period, the hint is "everything". Where the kernel gives no inotify instance, since others of the
+// same user hold them all (fs.inotify.max_user_instances, often 128 for everything that runs as root), it looks each second
+// until it does, and the hint is "everything" where something is not as it was.
 package watch
 
 import (
@@ -57,11 +59,12 @@ func (c Change) String() string {
 
 type watcher struct {
 	opts  Options
-	fs    *fsnotify.Watcher
+	fs    *fsnotify.Watcher   // nil: the kernel gave none
 	files map[string][]string // by directory, the watched files in it
 	dirs  map[string]bool     // directories whose every entry is reported
 	armed map[string]bool     // wanted directories that are watched now
 	out   chan Change
+	seen  map[string]stamp // while there is no notifier
 }
 
 // New starts watching; it stops when ctx ends. The channel is never closed. Changes that happen
@@ -70,9 +73,9 @@ func New(ctx context.Context, opts Options) (<-chan Change, error) {
 	if opts.Settle == 0 {
 		opts.Settle = DefaultSettle
 	}
-	n, err := fsnotify.NewBufferedWatcher(1024)
+	n, err := notifier()
 	if err != nil {
-		return nil, fmt.Errorf("watch files: %w", err)
+		return nil, err
 	}
 	w := &watcher{
 		opts: opts, fs: n, files: map[string][]string{}, dirs: map[string]bool{}, armed: map[string]bool{},
@@ -95,37 +98,78 @@ func New(ctx context.Context, opts Options) (<-chan Change, error) {
 	return w.out, nil
 }
 
+// notifier is nil where the kernel has no instance to give at present.
+func notifier() (*fsnotify.Watcher, error) {
+	n, err := fsnotify.NewBufferedWatcher(1024)
+	if errors.Is(err, syscall.EMFILE) {
+		return nil, nil //nolint:nilnil // see watcher
+	}
+	if err != nil {
+		return nil, fmt.Errorf("watch files: %w", err)
+	}
+	return n, nil
+}
+
+// channels are those of the notifier; nil ones tell nothing.
+func (w *watcher) channels() (<-chan fsnotify.Event, <-chan error) {
+	if w.fs == nil {
+		return nil, nil
+	}
+	return w.fs.Events, w.fs.Errors
+}
+
 // arm watches every wanted directory that is not watched yet, or the nearest one above it that
 // exists. It says whether a wanted directory was newly armed.
 func (w *watcher) arm() (armed bool, err error) {
+	if w.fs == nil {
+		return false, nil
+	}
 	for _, dir := range slices.Sorted(maps.Keys(w.armed)) {
 		if w.armed[dir] {
 			continue
 		}
-		for at := dir; ; at = filepath.Dir(at) {
-			err := w.fs.Add(at)
-			if err == nil && at == dir {
-				w.armed[dir], armed = true, true
-				break
-			}
-			if err == nil { // watched from above; has it appeared meanwhile?
-				if w.fs.Add(dir) == nil {
-					w.armed[dir], armed = true, true
-				}
-				break
-			}
-			if at == filepath.Dir(at) || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-				return armed, fmt.Errorf("watch %q: %w", at, err)
-			}
+		at, err := w.nearest(dir)
+		if err != nil {
+			return armed, err
+		}
+		if at == dir {
+			w.armed[dir], armed = true, true
 		}
 	}
 	return armed, nil
 }
 
+// nearest watches dir, or the nearest directory above it that exists, and says which. What was made below that one
+// before it was watched is no event of it, so it goes down again until nothing lies between.
+func (w *watcher) nearest(dir string) (at string, err error) {
+	for above := ""; ; above = at { // above is watched already
+		for at = dir; at != above; at = filepath.Dir(at) {
+			err := w.fs.Add(at)
+			if err == nil {
+				break
+			}
+			if at == filepath.Dir(at) || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+				return at, fmt.Errorf("watch %q: %w", at, err)
+			}
+		}
+		if at == dir || at == above {
+			return at, nil
+		}
+	}
+}
+
 func (w *watcher) run(ctx context.Context) {
-	defer w.fs.Close()
+	defer func() {
+		if w.fs != nil {
+			w.fs.Close()
+		}
+	}()
 	var pending Change
-	var settle, period <-chan time.Time
+	var settle, period, again <-chan time.Time
+	events, faults := w.channels()
+	if w.fs == nil {
+		again = time.After(scarce)
+	}
 	if w.opts.Period > 0 {
 		t := time.NewTicker(w.opts.Period)
 		defer t.Stop()
@@ -156,13 +200,23 @@ func (w *watcher) run(ctx context.Context) {
 		case <-period:
 			_, _ = w.arm()
 			touch(Change{All: true})
-		case _, ok := <-w.fs.Errors: // an overflow, or a watch that broke: trust nothing
+		case <-again:
+			if w.fs, _ = notifier(); w.fs == nil {
+				again = time.After(scarce)
+				touch(Change{All: w.moved(time.Now())})
+				continue
+			}
+			again = nil
+			_, _ = w.arm()
+			events, faults = w.channels()
+			touch(Change{All: true})
+		case _, ok := <-faults: // an overflow, or a watch that broke: trust nothing
 			if !ok {
 				return
 			}
 			_, _ = w.arm()
 			touch(Change{All: true})
-		case e, ok := <-w.fs.Events:
+		case e, ok := <-events:
 			if !ok {
 				return
 			}

@@ -1,8 +1,11 @@
 package watch
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -46,7 +49,7 @@ func TestFileByRename(t *testing.T) {
 	write(t, filepath.Join(dir, "other.json"), "1")
 	write(t, file, "2")
 	until(t, c, "renamed over", func(c Change) bool {
-		if c.Has(filepath.Join(dir, "other.json")) {
+		if !c.All && c.Has(filepath.Join(dir, "other.json")) {
 			t.Error("a file that is not watched was reported")
 		}
 		return c.Has(file)
@@ -74,6 +77,25 @@ func TestDirectoryThatComesAndGoes(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, c, "directory removed", func(c Change) bool { return c.All })
+	}
+}
+
+// TestDirectoriesMadeInOneGo: each directory of a path may appear between two looks at it.
+func TestDirectoriesMadeInOneGo(t *testing.T) {
+	root := t.TempDir()
+	for n := range 300 {
+		top := filepath.Join(root, strconv.Itoa(n))
+		dir := filepath.Join(top, "run", "towpath", "peers")
+		ctx, end := context.WithCancel(t.Context())
+		c, err := New(ctx, Options{Dirs: []string{dir}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		until(t, c, "directory made", func(c Change) bool { return c.All })
+		end()
 	}
 }
 
@@ -121,4 +143,84 @@ func TestPeriod(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, c, "period", func(c Change) bool { return c.All })
+}
+
+// TestMoved: what is looked at without an inotify instance counts as changed when it did, or may have.
+func TestMoved(t *testing.T) {
+	dir := t.TempDir()
+	file, small, large := filepath.Join(dir, "lease.json"), filepath.Join(dir, "small"), filepath.Join(dir, "large")
+	for path, n := range map[string]int{small: 3, large: entriesMax + 1} {
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			write(t, filepath.Join(path, strconv.Itoa(i)), "")
+		}
+	}
+	w := &watcher{files: map[string][]string{dir: {file}}, dirs: map[string]bool{small: true, large: true, filepath.Join(dir, "none"): true}}
+	later := time.Now().Add(time.Hour)
+	if !w.moved(later) {
+		t.Error("the first look is no news")
+	}
+	if !w.moved(time.Now()) {
+		t.Error("what has only just changed cannot have changed again")
+	}
+	for _, c := range []struct {
+		what   string
+		change func()
+		news   bool
+	}{
+		{"nothing", func() {}, false},
+		{"a file that comes", func() { write(t, file, "1") }, true},
+		{"a file that is replaced", func() { write(t, file, "2") }, true},
+		{"another file", func() { write(t, filepath.Join(dir, "other"), "2") }, false},
+		{"an entry written in place", func() { os.WriteFile(filepath.Join(small, "1"), []byte("1"), 0o644) }, true},
+		{"an entry that goes", func() { os.Remove(filepath.Join(small, "1")) }, true},
+		{"an entry of many that goes", func() { os.Remove(filepath.Join(large, "1")) }, true},
+		{"an entry of many that is replaced", func() { write(t, filepath.Join(large, "2"), "2") }, true},
+		{"a directory that goes", func() { os.RemoveAll(small) }, true},
+	} {
+		<-time.After(20 * time.Millisecond) // a tick of the kernel's clock
+		if c.change(); w.moved(later) != c.news {
+			t.Errorf("%s: news %v", c.what, !c.news)
+		}
+	}
+}
+
+// TestScarce: without an inotify instance a change is a hint at everything, and once there is one, at what changes.
+func TestScarce(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "lease.json")
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+		}
+	}
+	// The kernel answers a process that may open no more files as it answers where all instances are taken.
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(t.Context(), Options{Files: []string{file}})
+	if err != nil {
+		restore()
+		t.Fatal(err)
+	}
+	until(t, c, "without an instance", func(c Change) bool { return c.All })
+	restore()
+	deadline := time.After(20 * time.Second)
+	for n := 0; ; n++ {
+		write(t, file, strconv.Itoa(n))
+		select {
+		case change := <-c:
+			if change.Has(file) && !change.All {
+				return
+			}
+		case <-deadline:
+			t.Fatal("with an instance again: the file is not reported")
+		}
+	}
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Nodes of the demo: namespaces, and the commands an administrator would run.
-declare -A node_pid node_ip
+declare -A node_pid number
 store=file:$work/store
 
 title() { printf '\n\n== %s\n\n' "$*"; }
@@ -13,33 +13,46 @@ underlay() {
 	mount -t overlay overlay -o lowerdir=/etc,upperdir=$work/etc/upper,workdir=$work/etc/work /etc
 	mount -t overlay overlay -o lowerdir=/var/lib,upperdir=$work/var/upper,workdir=$work/var/work /var/lib
 	mount -t tmpfs tmpfs /run
-	mkdir -p /etc/cni/net.d /etc/towpath /var/lib/cni
+	mkdir -p /etc/cni/net.d /etc/towpath /var/lib/cni /var/lib/towpath
 	ip link set lo up
 	ip link add underlay type bridge
-	ip addr add 192.168.100.1/24 dev underlay
 	ip link set underlay up
-	pod --name outside --listen 192.168.100.1:80 >$work/outside.log 2>&1 &
+	for family in "${families[@]}"; do
+		ip -"${family#ipv}" addr add "${underlay[$family]}1/${length[$family]}" dev underlay $(nodad)
+		address["outside $family"]=${underlay[$family]}1
+	done
+	pod --name outside >$work/outside.log 2>&1 &
 }
 
-# node NAME IP: a network namespace with an uplink, and a mount namespace in which /run, /etc/cni and
-# /var/lib/cni are its own.
+nodad() { [[ $family == ipv4 ]] || echo nodad; } # no second of being tentative
+
+# node NAME NUMBER: a network namespace with an uplink, and a mount namespace in which /run, /etc/cni,
+# /var/lib/cni and /var/lib/towpath are its own.
 node() {
 	ip netns add "$1"
 	ip link add "up-$1" type veth peer name eth0 netns "$1"
 	ip link set "up-$1" master underlay up
 	# shellcheck disable=SC2016 # the inner shell expands
 	ip netns exec "$1" unshare --mount --propagation private bash -c '
-		for d in /run /etc/cni /var/lib/cni; do mount -t tmpfs tmpfs $d; done
+		for d in /run /etc/cni /var/lib/cni /var/lib/towpath; do mount -t tmpfs tmpfs $d; done
 		mkdir -p /etc/cni/net.d /run/netns /run/node
 		exec sleep infinity' &
 	node_pid[$1]=$!
-	node_ip[$1]=$2
+	number[$1]=$2
 	echo $! >"$work/$1.pid"
 	until on "$1" test -d /run/node 2>/dev/null; do wait_ms 10; done # it is in its namespaces
 	on "$1" ip link set lo up
-	on "$1" ip addr add "$2/24" dev eth0
+	plug_in "$1"
+}
+
+# plug_in NODE: its uplink, as the machine's own network configuration has it.
+plug_in() {
 	on "$1" ip link set eth0 up
-	on "$1" ip route add default via 192.168.100.1
+	for family in "${families[@]}"; do
+		address["$1 $family"]=${underlay[$family]}${number[$1]}
+		on "$1" ip addr replace "${address["$1 $family"]}/${length[$family]}" dev eth0 $(nodad)
+		on "$1" ip route replace default via "${address["outside $family"]}"
+	done
 }
 
 on() { nsenter -t "${node_pid[$1]}" -m -n --wd="$PWD" -- "${@:2}"; }

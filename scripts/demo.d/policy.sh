@@ -10,14 +10,16 @@ namespaces() {
 	printf -- '---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n' dev prod kube-system | object namespaces.yaml
 }
 
-# pod_object NODE NAMESPACE NAME [IP]: as the API server has it, before and after the pod has its address.
+# pod_object NODE NAMESPACE NAME [IP…]: as the API server has it, before and after the pod has its addresses.
 pod_object() {
+	local ips=
+	[[ $# == 3 ]] || ips=$(printf '{ip: "%s"}, ' "${@:4}")
 	object "pod-$2-$3.yaml" <<-TEXT
 		apiVersion: v1
 		kind: Pod
 		metadata: {namespace: $2, name: $3, uid: $2-$3, labels: {app: ${3/#pod1/myapp}}}
 		spec: {nodeName: $1}
-		status: {phase: $([[ ${4:-} ]] && echo Running || echo Pending), podIPs: [${4:+"{ip: $4}"}]}
+		status: {phase: $([[ ${4:-} ]] && echo Running || echo Pending), podIPs: [${ips%, }]}
 	TEXT
 }
 
@@ -35,7 +37,7 @@ no_policy() {
 }
 
 # expect WHAT COMMAND…: a policy holds a moment after it was written; 5 s is the end of patience.
-expect() { check "expected: $1" soon "${@:2}"; }
+expect() { each "expected: $1" soon "${@:2}"; }
 soon() {
 	local start out
 	start=$(now_ms)
@@ -49,17 +51,17 @@ soon() {
 	echo "$out"
 }
 
-# ends STATUS POD URL: how the pod's curl must end; 28 is the time it was given, 7 is a refusal.
+# ends STATUS FROM TO[:PORT]: how the curl must end; 28 is the time it was given, 7 is a refusal.
 ends() {
 	local code=0
-	in_pod "$2" curl -sS -m 0.5 "http://$3/" >/dev/null 2>&1 || code=$?
+	at "$2" curl -sS -m 0.5 "$(url "$3")/" >/dev/null 2>&1 || code=$?
 	[[ $code == "$1" ]] || { echo "curl ended with $code instead of $1" && return 1; }
 }
 hangs() { ends 28 "$@" && echo "no answer in 0.5 s"; }
 refused() { ends 7 "$@" && echo "connection refused, by the pod itself"; }
-unanswered() { if in_pod "$1" ping -c 1 -W 0.5 "$2" >/dev/null; then return 1; else echo "no answer in 0.5 s"; fi; }
+unanswered() { if at "$1" ping -c 1 -W 0.5 "$(ip_of "$2")" >/dev/null; then return 1; else echo "no answer in 0.5 s"; fi; }
 
-# denial POD URL REASON: what towpath denied prints on the node of dev/pod1 while the pod's curl hangs.
+# denial FROM TO REASON: what towpath denied prints on the node of dev/pod1 while the curl hangs.
 denial() {
 	on worker02 towpath denied --count 1 --pod dev/pod1 --log-level warn >$work/denied &
 	local reader=$!

@@ -143,3 +143,18 @@ func fold(sums map[string]string) string {
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
+
+// Digest is a digest of what files of a stage hold; a missing one counts too.
+func Digest(runDir string, names []string) string {
+	c := contents{known: map[string]digest{}}
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = pathOf(runDir, name)
+	}
+	h := sha256.New()
+	sums := c.sums(paths)
+	for _, path := range paths {
+		fmt.Fprintf(h, "%q %s\n", path, sums[path])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

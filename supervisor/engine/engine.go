@@ -31,19 +31,19 @@ type Config struct {
 	Load func() (g *graph.Graph, masked []string, err error)
 	// Watch reports changes of files, and once a period everything.
 	Watch func(ctx context.Context, files, dirs []string) (<-chan watch.Change, error)
-	// Launch starts a stage's process, Adopt takes over one that runs.
-	Launch func(s *stage.Stage, on process.Callbacks) (process.Identity, Handle, error)
-	Adopt  func(s *stage.Stage, id process.Identity, on process.Callbacks) (Handle, error)
+	// Launch starts a stage's process, Adopt takes over one that runs. Store is what they leave for their next run.
+	Launch func(s *stage.Stage, store *process.Store, on process.Callbacks) (process.Identity, Handle, error)
+	Adopt  func(s *stage.Stage, id process.Identity, store *process.Store, on process.Callbacks) (Handle, error)
 	// Orphans ends, before anything is started, every process of an earlier supervisor but those of
 	// the stages it is told to keep.
 	Orphans func(ctx context.Context, keep map[string]process.Identity, g *graph.Graph) error
 
-	Reload  <-chan bool     // read the stage files again; true: and try again what is held or delayed
-	Hurry   <-chan struct{} // while it ends: end the processes at once
-	Beat    func()          // called every BeatEvery by the loop that does all the work
-	Started func()          // called once, when the loop runs
-	Status  func(line string)
-	Fault   func(err error) // the stage files cannot be read, or (nil) can again; may be nil
+	Reload  <-chan bool                  // read the stage files again; true: and try again what is held or delayed
+	Hurry   <-chan struct{}              // while it ends: end the processes at once
+	Beat    func()                       // called every BeatEvery by the loop that does all the work
+	Started func()                       // called once, when the loop runs
+	Status  func(line string, fine bool) // how the stages are, when that changes; fine: each is as it should be
+	Fault   func(err error)              // the stage files cannot be read, or (nil) can again; may be nil
 
 	BeatEvery time.Duration // 0: never
 }
@@ -64,6 +64,7 @@ type Engine struct {
 	ending   bool
 	hurried  bool
 	line     string // last Status
+	fine     bool
 }
 
 // unit is a stage and what the engine knows of it.
@@ -82,6 +83,7 @@ type unit struct {
 	run    int // distinguishes the messages of this process from those of the last
 	proc   Handle
 	id     process.Identity
+	store  process.Store     // kept from run to run, until the stage may not run any longer
 	sums   map[string]string // of what it watches, when it was started or signalled
 	sum    string            // all of sums
 	given  map[string]string // of the administrator's gates, when it was started
@@ -161,6 +163,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	for _, u := range e.units {
 		e.stopTimer(u)
+		u.store.Clear()
 	}
 	return nil
 }
@@ -214,6 +217,7 @@ func (e *Engine) settle(quit chan struct{}) {
 	for name, u := range e.units {
 		if u.gone && !u.m.Phase.Live() {
 			e.stopTimer(u)
+			u.store.Clear()
 			delete(e.units, name)
 			e.vanish(name)
 		}
@@ -251,6 +255,9 @@ func (e *Engine) apply(u *unit, ev Event, quit chan struct{}) {
 	before := u.m
 	next, actions := Next(u.spec, u.m, ev)
 	u.m = next
+	if next.Phase == Waiting {
+		u.store.Clear()
+	}
 	started := slices.Contains(actions, Start)
 	if next.Phase != before.Phase || started {
 		u.since = time.Now()

@@ -163,7 +163,7 @@ func (e *Engine) adopt(ctx context.Context, quit chan struct{}) error {
 
 func (e *Engine) takeOver(u *unit, id process.Identity, was state.Stage, quit chan struct{}) {
 	u.run++
-	proc, err := e.Adopt(u.spec, id, e.callbacks(u, quit))
+	proc, err := e.Adopt(u.spec, id, &u.store, e.callbacks(u, quit))
 	if err != nil {
 		e.Log.Warn("cannot take over a running stage", "stage", u.spec.Name, "err", err)
 		return

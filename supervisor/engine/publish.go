@@ -37,7 +37,7 @@ func (e *Engine) publish() {
 		if Fine(s) {
 			ready++
 		} else {
-			behind = append(behind, s.Stage+" "+s.State)
+			behind = append(behind, s.Stage+" "+How(s))
 		}
 		e.write(u.shown, s)
 		u.shown = s
@@ -46,18 +46,25 @@ func (e *Engine) publish() {
 	if len(behind) > 0 {
 		line += ": " + strings.Join(behind, ", ")
 	}
-	if e.Status != nil && line != e.line {
-		e.Status(line)
+	fine := len(behind) == 0 && len(e.units) > 0 && !e.ending
+	if e.Status != nil && (line != e.line || fine != e.fine) {
+		e.Status(line, fine)
 	}
-	e.line = line
+	e.line, e.fine = line, fine
 }
 
 // Fine says whether a stage is as it should be: at work, done, or with nothing to do on this node.
 func Fine(s state.Stage) bool {
-	if strings.HasPrefix(s.Status, state.Failing) && s.State == Ready.String() {
-		return false
+	return How(s) == Ready.String() || s.State == Done.String() || s.State == Masked || s.Idle
+}
+
+// How is the state of a stage in one word: that of a process that runs and cannot do what its inputs ask is
+// "failing".
+func How(s state.Stage) string {
+	if s.State == Ready.String() && strings.HasPrefix(s.Status, state.Failing) { // else it is what the process said before
+		return "failing"
 	}
-	return s.State == Ready.String() || s.State == Done.String() || s.State == Masked || s.Idle
+	return s.State
 }
 
 func (e *Engine) write(was, is state.Stage) {

@@ -24,7 +24,7 @@ func (e *Engine) start(u *unit, quit chan struct{}) {
 	u.reason, u.cause = cmp.Or(u.cause, "its inputs exist"), ""
 	u.sums = e.sums(u.spec)
 	u.sum, u.given = fold(u.sums), e.given(u.spec)
-	id, proc, err := e.Launch(u.spec, e.callbacks(u, quit))
+	id, proc, err := e.Launch(u.spec, &u.store, e.callbacks(u, quit))
 	if err != nil {
 		e.Log.Error("cannot start stage", "stage", u.spec.Name, "err", err)
 		u.lastExit = err.Error()
@@ -44,6 +44,7 @@ func (e *Engine) callbacks(u *unit, quit chan struct{}) process.Callbacks {
 			m.kind, m.note = Notified, note
 			e.tell(m, quit)
 		},
+		Refused: func(err error) { e.Log.Warn("stage keeps too much", "stage", m.stage, "err", err) },
 		Ended: func(end process.End) {
 			m := m
 			m.kind, m.end = Exited, end

@@ -80,7 +80,7 @@ func bubble(t *testing.T, files map[string]string, test func(w *world)) {
 			RunDir: w.dir, Log: slog.New(slog.DiscardHandler), Load: w.load,
 			Watch:  func(context.Context, []string, []string) (<-chan watch.Change, error) { return w.changes, nil },
 			Launch: w.launch,
-			Adopt: func(*stage.Stage, process.Identity, process.Callbacks) (Handle, error) {
+			Adopt: func(*stage.Stage, process.Identity, *process.Store, process.Callbacks) (Handle, error) {
 				return nil, errors.New("not here")
 			},
 			Orphans: func(context.Context, map[string]process.Identity, *graph.Graph) error { return nil },
@@ -114,7 +114,7 @@ func (w *world) load() (*graph.Graph, []string, error) {
 	return g, nil, err
 }
 
-func (w *world) launch(s *stage.Stage, on process.Callbacks) (process.Identity, Handle, error) {
+func (w *world) launch(s *stage.Stage, _ *process.Store, on process.Callbacks) (process.Identity, Handle, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.starts[s.Name] = append(w.starts[s.Name], time.Now())

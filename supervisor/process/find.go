@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -212,4 +213,24 @@ func (r *Runner) reap() {
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		}
 	}
+}
+
+// InNetwork finds the processes of a program, by the name of its executable, that share this process's network namespace.
+func InNetwork(name string) ([]int, error) {
+	ours, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("look at the network namespace: %w", err)
+	}
+	var found []int
+	for _, pid := range pids() {
+		path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil || strings.TrimSuffix(filepath.Base(path), " (deleted)") != name {
+			continue // gone, the kernel's, or another
+		}
+		theirs, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
+		if err == nil && os.SameFile(ours, theirs) {
+			found = append(found, pid)
+		}
+	}
+	return found, nil
 }

@@ -25,8 +25,9 @@ import (
 type Command struct {
 	Stage  string
 	Args   []string
-	Env    []string // without what Start adds: the mark, and NOTIFY_SOCKET
+	Env    []string // without what Start adds: the mark, NOTIFY_SOCKET, and LISTEN_FDS of what is stored
 	Socket string   // where to listen for sd_notify messages
+	Store  *Store   // what earlier runs stored, and this one may; nil: nothing is kept
 }
 
 // End is how a process ended.
@@ -53,6 +54,7 @@ func (e End) String() string {
 // Callbacks are called from other goroutines, ended last and once.
 type Callbacks struct {
 	Notified func(message string)
+	Refused  func(error) // a descriptor is not stored
 	Ended    func(End)
 }
 
@@ -102,13 +104,22 @@ func (r *Runner) Start(c Command, on Callbacks) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	notes, err := listen(c.Socket)
+	files, listen, err := c.Store.hand()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	notes, err := openNotes(c.Socket, c.Store, on)
 	if err != nil {
 		return nil, err
 	}
 	cmd := &exec.Cmd{
-		Path: path, Args: c.Args, Stdout: r.Stdout, Stderr: r.Stderr,
-		Env:         append(c.Env, markName+"="+r.Mark+":"+c.Stage, "NOTIFY_SOCKET="+c.Socket),
+		Path: path, Args: c.Args, Stdout: r.Stdout, Stderr: r.Stderr, ExtraFiles: files,
+		Env:         append(append(c.Env, markName+"="+r.Mark+":"+c.Stage, "NOTIFY_SOCKET="+c.Socket), listen...),
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
 	p := &Process{cmd: cmd}
@@ -138,7 +149,7 @@ func (r *Runner) Start(c Command, on Callbacks) (*Process, error) {
 		notes.close()
 		return nil, fmt.Errorf("start %q: %w", path, err)
 	}
-	go notes.read(on.Notified)
+	go notes.read()
 	go func() {
 		await(p.fd)
 		unix.Kill(-p.PID, unix.SIGKILL) //nolint:errcheck // what is left of the group, while the leader's number is still taken
@@ -146,7 +157,7 @@ func (r *Runner) Start(c Command, on Callbacks) (*Process, error) {
 		r.forget(p.PID)
 		p.fd.Close()
 		awaitGroup(p.PID)
-		notes.drain(on.Notified)
+		notes.drain()
 		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 		end := End{Known: true, Code: status.ExitStatus()}
 		if status.Signaled() {
@@ -164,8 +175,9 @@ func (r *Runner) forget(pid int) {
 }
 
 // Adopt watches over a process that an earlier supervisor started; socket is where it sends its
-// messages. Its exit status is its parent's to know, not ours.
-func (r *Runner) Adopt(id Identity, socket string, on Callbacks) (*Process, error) {
+// messages and what it stores, which it does again when the socket is new. Its exit status is its
+// parent's to know, not ours.
+func (r *Runner) Adopt(id Identity, socket string, store *Store, on Callbacks) (*Process, error) {
 	fd, err := openPIDFD(id.PID)
 	if err != nil {
 		return nil, fmt.Errorf("adopt process %d: %w", id.PID, err)
@@ -174,18 +186,18 @@ func (r *Runner) Adopt(id Identity, socket string, on Callbacks) (*Process, erro
 		fd.Close()
 		return nil, fmt.Errorf("adopt process %d: it is gone", id.PID)
 	}
-	notes, err := listen(socket)
+	notes, err := openNotes(socket, store, on)
 	if err != nil {
 		fd.Close()
 		return nil, err
 	}
-	go notes.read(on.Notified)
+	go notes.read()
 	go func() {
 		await(fd)
 		fd.Close()
 		r.sweep(id.PID)
 		awaitGroup(id.PID)
-		notes.drain(on.Notified)
+		notes.drain()
 		on.Ended(End{})
 	}()
 	return &Process{Identity: id, fd: fd}, nil

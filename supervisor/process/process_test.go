@@ -19,8 +19,16 @@ func TestParse(t *testing.T) {
 		{"READY=0\nready=1\nXREADY=1", Message{}},
 		{"STATUS=\x1b[31mred\x07\xff", Message{Status: "[31mred ?", HasIt: true}},
 		{"STATUS=" + strings.Repeat("ä", 300), Message{Status: strings.Repeat("ä", 199) + "…", HasIt: true}},
+		{"FDSTORE=1", Message{Store: true}},
+		{"FDSTORE=1\nFDNAME=tun.0", Message{Store: true, Name: "tun.0"}},
+		{"FDNAME=tun\nFDSTOREREMOVE=1", Message{Forget: true, Name: "tun"}},
+		{"FDSTORE=1\nFDNAME=a:b", Message{Store: true}},
+		{"FDSTORE=0\nFDNAME=\nFDNAME=ä", Message{}},
 		{"", Message{}},
 	} {
+		if c.want.Name == "" {
+			c.want.Name = "stored"
+		}
 		if got := Parse(c.in); got != c.want {
 			t.Errorf("Parse(%q) = %+v, want %+v", c.in, got, c.want)
 		}
@@ -30,9 +38,13 @@ func TestParse(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("READY=1\nSTATUS=x\n")
 	f.Add("STATUS=\x00\x9b\xe2")
+	f.Add("FDSTORE=1\nFDNAME=a:b\nFDNAME=c d")
 	f.Fuzz(func(t *testing.T, text string) {
 		if m := Parse(text); strings.ContainsAny(m.Status, "\x00\x1b\n\r\u009b") || len([]rune(m.Status)) > 200 {
 			t.Errorf("status %q", m.Status)
+		}
+		if m := Parse(text); m.Name == "" || strings.ContainsAny(m.Name, ": \x00\n\u00e4") || len(m.Name) > 255 {
+			t.Errorf("name %q", m.Name)
 		}
 	})
 }
@@ -103,7 +115,7 @@ func TestEndString(t *testing.T) {
 }
 
 func TestSocketNameTooLong(t *testing.T) {
-	_, err := listen("/" + strings.Repeat("x", 107))
+	_, err := openNotes("/"+strings.Repeat("x", 107), nil, Callbacks{})
 	if err == nil || !strings.Contains(err.Error(), "shorter --run-dir") {
 		t.Error(err)
 	}

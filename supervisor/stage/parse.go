@@ -72,7 +72,7 @@ func Parse(path string, data []byte, look Lookup) (*Stage, error) {
 }
 
 var keys = []string{
-	"summary", "command", "down", "env", "inputs", "gates", "optional", "outputs", "maybe", "mode", "on-change", "signal",
+	"summary", "program", "adopt", "command", "down", "env", "inputs", "gates", "optional", "outputs", "maybe", "mode", "on-change", "signal",
 	"ready", "restart", "backoff-initial", "backoff-cap", "start-timeout", "stop-timeout",
 }
 
@@ -88,6 +88,8 @@ func (p *parser) read(s *Stage) {
 		}
 	}
 	s.Summary = p.text("summary", "")
+	s.Program = p.words("program")
+	s.Adopt = p.words("adopt")
 	s.Command = p.words("command")
 	s.Down = p.words("down")
 	s.Env = p.table("env")
@@ -98,6 +100,12 @@ func (p *parser) read(s *Stage) {
 	s.Maybe = p.files("maybe")
 	s.Mode = choice(p, "mode", Daemon, Daemon, Oneshot)
 	oneshot := s.Mode == Oneshot
+	if len(s.Program) > 0 && len(s.Command) == 0 {
+		s.Command = append(slices.Clip(s.Program), pick(oneshot, "apply", "watch"))
+	}
+	if len(s.Program) > 0 && len(s.Down) == 0 {
+		s.Down = append(slices.Clip(s.Program), "down")
+	}
 	s.OnChange = choice(p, "on-change", pick(oneshot, Rerun, Restart), Nothing, Rerun, Restart, Signal)
 	s.Ready = choice(p, "ready", pick(oneshot, Exit, Notify), Notify, Exit, Start)
 	s.Restart = choice(p, "restart", pick(oneshot, OnFailure, Always), Always, OnFailure, Never)
@@ -111,7 +119,7 @@ func (p *parser) read(s *Stage) {
 // judge refuses what fits the types and makes no sense.
 func (p *parser) judge(s *Stage) {
 	if len(s.Command) == 0 {
-		p.fault("command", "missing")
+		p.fault("command", "missing, and so is program")
 	}
 	oneshot := s.Mode == Oneshot
 	switch {
@@ -223,6 +231,9 @@ func (p *parser) words(key string) []string {
 func (p *parser) files(key string) []string {
 	var out []string
 	for _, name := range p.list(key) {
+		if state.FromServer(name) { // a variable says so; the program waits for the server itself
+			continue
+		}
 		c := clean(name)
 		if name == "" || c == "." || c == "./" || c == "/" || c == ".." || strings.HasPrefix(c, "../") {
 			p.fault(key, "%q is no file below the run directory", name)

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +34,26 @@ func TestParseFillsInDefaults(t *testing.T) {
 	}
 	if got.OnChange != Rerun || got.Ready != Exit || got.Restart != OnFailure {
 		t.Errorf("oneshot: on-change %s, ready %s, restart %s", got.OnChange, got.Ready, got.Restart)
+	}
+}
+
+// TestParseProgram: command and down follow from a program of towpath's, where they are not given.
+func TestParseProgram(t *testing.T) {
+	for _, c := range []struct {
+		text          string
+		command, down []string
+	}{
+		{`program = ["a", "b"]`, []string{"a", "b", "watch"}, []string{"a", "b", "down"}},
+		{"program = [\"a\"]\nmode = \"oneshot\"", []string{"a", "apply"}, []string{"a", "down"}},
+		{"program = [\"a\"]\ncommand = [\"c\"]\ndown = [\"d\"]", []string{"c"}, []string{"d"}},
+	} {
+		got, err := Parse("a.toml", []byte(c.text), noVariables)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.Command, c.command) || !slices.Equal(got.Down, c.down) {
+			t.Errorf("%s: command %q, down %q", c.text, got.Command, got.Down)
+		}
 	}
 }
 
@@ -73,6 +94,24 @@ A = "${WHERE:-there}"
 	}
 }
 
+// TestParseWithServer: where a variable says that something comes from the API server or from etcd, there is no file to wait for.
+func TestParseWithServer(t *testing.T) {
+	const text = `command = ["a"]
+inputs = ["${CONF:-/etc/conf.json}", "a.json"]
+gates = ["${OBJECTS:-/etc/objects}"]
+`
+	for _, conf := range []string{"configmap:ns/name", "etcd"} {
+		values := map[string]string{"CONF": conf, "OBJECTS": "kube"}
+		got, err := Parse("a.toml", []byte(text), func(name string) (string, bool) { v, ok := values[name]; return v, ok })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"a.json"}, got.Required()); diff != "" {
+			t.Error(conf, diff)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	const ok = "command = [\"a\"]\n"
 	for _, c := range []struct{ name, text, want string }{
@@ -80,7 +119,7 @@ func TestParseRefuses(t *testing.T) {
 		{"syntax", "command = [", `read "x.toml": line 1:`},
 		{"duplicate key", ok + ok, `line 2`},
 		{"unknown key", ok + "\nimputs = []\n", `read "x.toml": key "imputs": line 3: unknown key; did you mean "inputs"?`},
-		{"far key", ok + "colour = 1\n", `key "colour": line 2: unknown key; the keys are summary, command`},
+		{"far key", ok + "colour = 1\n", `key "colour": line 2: unknown key; the keys are summary, program, adopt, command`},
 		{"underscore", ok + "on_change = \"none\"\n", `did you mean "on-change"?`},
 		{"case", "Command = [\"a\"]\n", `key "Command": line 1: unknown key; did you mean "command"?`},
 		{"table", ok + "[inputs]\na = 1\n", `key "inputs": line 2: a table where a list of strings belongs`},

@@ -59,6 +59,8 @@ type Stage struct {
 	Name    string
 	File    string // where it was read
 	Summary string
+	Program []string // that has towpath's verbs plan, apply, watch and down; empty: another's
+	Adopt   []string // that has the verbs plan and apply and notes what an earlier network left running; empty: none
 	Command []string
 	Down    []string // removes what the stage made; empty: nothing to remove
 	Env     map[string]string

@@ -4,6 +4,7 @@ go 1.26.0
 
 replace (
 	github.com/towpath/towpath/lib => ../../lib
+	github.com/towpath/towpath/lib/kube => ../../lib/kube
 	github.com/towpath/towpath/tests => ..
 	github.com/towpath/towpath/tools/policy-render => ../../tools/policy-render
 )

@@ -135,7 +135,7 @@ func (a *addition) do() (*current.Result, error) {
 		gateways = append(gateways, netip.PrefixFrom(g.Span.Gateway, g.Address.Bits()))
 		families = append(families, state.FamilyOf(g.Addr))
 	}
-	br, err := ensureBridge(a.socket, p.conf, p.mtu, gateways, a.env)
+	br, err := ensureBridge(a.socket, p.conf, p.mtu, gateways, a.env, state.Dir(a.conf.RunDir))
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (a *addition) do() (*current.Result, error) {
 		return nil, err
 	}
 	if p.conf.gateway() {
-		if err := forward(families); err != nil {
+		if err := forward(a.socket, families); err != nil {
 			return nil, err
 		}
 	}

@@ -6,18 +6,17 @@ import (
 	"io/fs"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/sysctl"
 )
 
-// mark is the alias of the bridge that cni-bridge made, and the first word of that of each host end.
-const mark = "towpath"
-
 // ensureBridge makes the bridge, or finds it, and gives it the gateway addresses. On a node with
 // pods that is two reads: one of the device and one of its addresses for each family.
-func ensureBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefix, env subnetEnv) (nl.Device, error) {
+func ensureBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefix, env subnetEnv, dir state.Dir) (nl.Device, error) {
 	br, ok, err := s.Device(conf.Bridge)
 	if err != nil {
 		return br, err
@@ -46,20 +45,20 @@ func ensureBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefi
 		}
 	}
 	if !conf.gateway() {
-		return br, dropStale(s, br, env)
+		return br, dropStale(s, br, env, dir)
 	}
 	for _, gw := range gateways {
 		if err := ensureGateway(s, &br, conf, gw); err != nil {
 			return br, err
 		}
 	}
-	return br, dropStale(s, br, env)
+	return br, dropStale(s, br, env, dir)
 }
 
 // addBridge makes the bridge. Its MAC comes from the gateway's address, so that pods' neighbour
 // entries stay right when it is made again.
 func addBridge(s *nl.Socket, conf bridgeConf, mtu int, gateways []netip.Prefix) (nl.Device, error) {
-	b := nl.Bridge{Name: conf.Bridge, MAC: macOf(gateways[0].Addr()), MTU: mtu, Alias: mark, Promisc: conf.Promisc}
+	b := nl.Bridge{Name: conf.Bridge, MAC: macOf(gateways[0].Addr()), MTU: mtu, Alias: nl.Mark, Promisc: conf.Promisc}
 	if err := s.Do(nl.AddBridge(b)); err != nil {
 		return nl.Device{}, err
 	}
@@ -89,6 +88,16 @@ func skipDAD(name string, conf bridgeConf) error {
 	return setOptional("net/ipv6/conf/"+name+"/accept_dad", "0")
 }
 
+// enableIPv6 lets a device that is to have an IPv6 address have one, as the reference plugins do, also where new devices have none.
+// A write that changes nothing would take the kernel's lock of all devices.
+func enableIPv6(name string) error {
+	name = "net/ipv6/conf/" + name + "/disable_ipv6"
+	if have, err := sysctl.Get(name); err == nil && have == "0" {
+		return nil
+	}
+	return setOptional(name, "0")
+}
+
 // fitMTU lowers the bridge's MTU at once, and raises it only while no pod with the smaller one is
 // attached: the bridge drops what is larger than a port takes.
 func fitMTU(s *nl.Socket, br nl.Device, mtu int) error {
@@ -101,8 +110,8 @@ func fitMTU(s *nl.Socket, br nl.Device, mtu int) error {
 	return s.Do(nl.SetMTU(br.Index, br.Name, mtu))
 }
 
-// ensureGateway gives the bridge an address. Where it carries another that is in the way, from a
-// subnet that the node had before, that one is replaced, but not under the feet of running pods.
+// ensureGateway gives the bridge an address. Another that it carries is replaced, but not under the feet of running pods: on our own
+// bridge the gateway of a subnet that the node had before then stays beside the new one, see dropStale; on others' the pod has to wait.
 func ensureGateway(s *nl.Socket, br *nl.Device, conf bridgeConf, gw netip.Prefix) error {
 	v6 := gw.Addr().Is6()
 	have, err := s.Addrs(br.Index, v6)
@@ -123,7 +132,11 @@ func ensureGateway(s *nl.Socket, br *nl.Device, conf bridgeConf, gw netip.Prefix
 		if err != nil {
 			return err
 		}
-		if len(ports) > 0 {
+		switch {
+		case len(ports) == 0:
+		case br.Alias == nl.Mark:
+			stale = nil
+		default:
 			return exit.WithHint(
 				exit.Errorf(exit.TryAgain, "bridge %q has the address %s, and %d pods use it; this node's subnet now wants %s", br.Name, stale[0], len(ports), gw),
 				"drain the node, so that the pods of the old subnet end; or set delegate.forceAddress")
@@ -132,6 +145,11 @@ func ensureGateway(s *nl.Socket, br *nl.Device, conf bridgeConf, gw netip.Prefix
 	var changes []nl.Change
 	for _, p := range stale {
 		changes = append(changes, dropAddr(*br, p))
+	}
+	if v6 {
+		if err := enableIPv6(br.Name); err != nil {
+			return err
+		}
 	}
 	changes = append(changes, nl.AddrChange{Verb: nl.Replace, Prefix: gw, Link: br.Index, Dev: br.Name})
 	if mac, err := nl.ParseMAC(br.MAC); err == nil {
@@ -142,7 +160,7 @@ func ensureGateway(s *nl.Socket, br *nl.Device, conf bridgeConf, gw netip.Prefix
 
 // forward lets the kernel pass packets on between devices. masq-sync sets this too; a plugin used
 // without it needs it all the same.
-func forward(families []state.Family) error {
+func forward(s *nl.Socket, families []state.Family) error {
 	for _, f := range families {
 		name := "net/ipv4/ip_forward"
 		if f == state.IPv6 {
@@ -154,8 +172,40 @@ func forward(families []state.Family) error {
 			}
 			return err
 		}
+		if f == state.IPv6 {
+			if err := keepLearned(s); err != nil {
+				return err
+			}
+		}
 		if err := sysctl.Set(name, "1"); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// keepLearned has the devices listen to router advertisements on whose default routes came so: the kernel drops those when it
+// starts to forward, unless told otherwise.
+func keepLearned(s *nl.Socket) error {
+	learned := map[int]bool{}
+	if err := s.Routes(unix.RTPROT_RA, func(r nl.Route) { learned[r.Link] = learned[r.Link] || r.Dst.Bits() == 0 && r.Dst.Addr().Is6() }); err != nil {
+		return err
+	}
+	conn, err := nl.Open()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	links, err := conn.Links()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		name := "net/ipv6/conf/" + l.Name + "/accept_ra"
+		if have, err := sysctl.Get(name); learned[l.Index] && err == nil && have == "1" {
+			if err := setOptional(name, "2"); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -181,5 +231,5 @@ func macOf(a netip.Addr) nl.MAC {
 
 // aliasOf is the alias of a pod's host end; GC knows the network's own by it.
 func aliasOf(network string, h holder) string {
-	return fmt.Sprintf("%s %s %s %s", mark, network, h.Container, h.Interface)
+	return fmt.Sprintf("%s %s %s %s", nl.Mark, network, h.Container, h.Interface)
 }

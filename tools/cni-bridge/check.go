@@ -40,6 +40,9 @@ func check(c *call) error {
 		return &state.KeyError{Key: "prevResult", Err: err}
 	}
 	want, err := current.NewResultFromResult(raw)
+	if err == nil && (slices.Contains(want.IPs, nil) || slices.Contains(want.Interfaces, nil)) {
+		err = fmt.Errorf("null among the addresses or interfaces")
+	}
 	if err != nil {
 		return &state.KeyError{Key: "prevResult", Err: err}
 	}

@@ -25,6 +25,7 @@ type conf struct {
 	told []string // paths warned of, so that a watch does it once
 	// loaded is whether the last plan found policy.loaded.json.
 	loaded atomic.Bool
+	moved  bool // an earlier network's configuration was moved aside in this run
 }
 
 func (c *conf) inputs() []string {
@@ -110,12 +111,32 @@ func (c *conf) Plan(context.Context) ([]plan.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.warn(list)
+	if !c.takeOver {
+		c.warn(list)
+	}
 	stale, err := c.staleOps(env)
 	if err != nil {
 		return nil, err
 	}
-	return confOps(c.files(), env.render(), stale, c.conflist, data), nil
+	adopt, err := c.adoptOps(list)
+	if err != nil {
+		return nil, err
+	}
+	ops := append(adopt, confOps(c.files(), env.render(), stale, c.conflist, data)...)
+	if c.forget {
+		left, err := c.asideFiles()
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range left {
+			ops = append(ops, state.RemoveOp(path+aside))
+		}
+	}
+	if !c.takeOver {
+		return ops, nil
+	}
+	aside, err := c.asideOps(list)
+	return append(ops, aside...), err
 }
 
 // need loads another program's file; a missing one is to be waited for.
@@ -150,6 +171,9 @@ func absolute(paths []string) ([]string, error) {
 // Down removes the conflist first, so that no pod is sent here any more, and the bridge last: only
 // one that cni-bridge made, and that no pod is attached to.
 func (c *conf) Down(context.Context) ([]plan.Op, error) {
+	if c.handBack {
+		return c.handBackOps()
+	}
 	var ops []plan.Op
 	for _, path := range append([]string{c.conflist}, c.files()...) {
 		if op := state.RemoveOp(path); op != nil {
@@ -178,7 +202,7 @@ func (c *conf) idleBridge() (string, error) {
 	defer s.Close() //nolint:errcheck // nothing is buffered
 	name := bridgeOf(c.cniConf)
 	br, ok, err := s.Device(name)
-	if err != nil || !ok || br.Kind != "bridge" || br.Alias != mark {
+	if err != nil || !ok || br.Kind != "bridge" || br.Alias != nl.Mark {
 		return "", err
 	}
 	ports, err := s.Ports(br.Index)

@@ -97,13 +97,19 @@ func (w *sweep) attachment(h holder) error {
 			return nil
 		}
 	}
-	if err := unplug(w.socket, h, ""); err != nil {
+	// The pod's end is found by its endpoint where the host's is not of our making.
+	path := state.Dir(w.conf.RunDir).Endpoint(h.Container, h.Interface)
+	e, _ := state.Load[state.Endpoint](path)
+	if err := unplug(w.socket, h, e.Netns); err != nil {
 		return err
 	}
-	if _, err := state.Remove(state.Dir(w.conf.RunDir).Endpoint(h.Container, h.Interface)); err != nil {
+	if _, err := state.Remove(path); err != nil {
 		return err
 	}
-	return a.releaseAll()
+	if err := a.releaseAll(); err != nil {
+		return err
+	}
+	return forgetFlannel(&call{holder: h, conf: w.conf})
 }
 
 // ports removes host ends of this network that have no record: their index was lost.
@@ -115,7 +121,7 @@ func (w *sweep) ports() error {
 	ports, err := w.socket.Ports(br.Index)
 	for _, p := range ports {
 		f := strings.Fields(p.Alias)
-		if len(f) != 4 || f[0] != mark || f[1] != w.conf.Name {
+		if len(f) != 4 || f[0] != nl.Mark || f[1] != w.conf.Name {
 			continue
 		}
 		h := holder{f[2], f[3]}

@@ -15,9 +15,10 @@ import (
 
 // Where things are unless the network configuration says otherwise.
 const (
-	defaultBridge      = "cni0"                  // as flannel's chain has it
-	defaultDelegateDir = "/var/lib/cni/flannel"  // flannel's: its own leavings there are honoured
-	defaultIPAMDir     = "/var/lib/cni/networks" // host-local's
+	defaultBridge      = "cni0"                    // as flannel's chain has it
+	defaultDelegateDir = "/var/lib/cni/flannel"    // flannel's: its own leavings there are honoured
+	defaultIPAMDir     = "/var/lib/cni/networks"   // host-local's
+	flannelSubnetEnv   = "/run/flannel/subnet.env" // what flannel's plugin reads, as which it may be installed
 	validAttachments   = "cni.dev/valid-attachments"
 )
 
@@ -25,6 +26,7 @@ const (
 type netConf struct {
 	CNIVersion string `json:"cniVersion"`
 	Name       string `json:"name"`
+	Type       string `json:"type"`
 	// SubnetFile is subnet.env; DataDir holds what is needed to undo a delegate's work.
 	SubnetFile string `json:"subnetFile"`
 	DataDir    string `json:"dataDir"`
@@ -102,7 +104,11 @@ func parseNetConf(data []byte, cniArgs map[string]string) (*netConf, error) {
 	if err := state.Decode(data, c); err != nil {
 		return nil, types.NewError(types.ErrDecodingFailure, "read network configuration: "+err.Error(), "")
 	}
-	if c.SubnetFile == "" {
+	switch {
+	case c.SubnetFile != "":
+	case c.Type == "flannel": // installed in the place of flannel's plugin, with a configuration that conf did not write
+		c.SubnetFile = flannelSubnetEnv
+	default:
 		c.SubnetFile = state.Dir(c.RunDir).SubnetEnv()
 	}
 	var key *state.KeyError

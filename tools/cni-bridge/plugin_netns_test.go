@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/state"
 )
@@ -198,17 +199,28 @@ func TestAddUndoes(t *testing.T) {
 	}
 }
 
-// TestSubnetChange: the bridge's address of an old subnet is replaced when nobody uses it.
+// TestSubnetChange: the bridge's address of an old subnet stays beside the new one while a pod uses it. On a bridge that is not ours the
+// new pod waits.
 func TestSubnetChange(t *testing.T) {
 	h := newHost(t, envDual)
 	a, b := newContainer(t, "a"), newContainer(t, "b")
 	h.add(a, h.conf("1.0.0", nil))
 	h.write(h.run.SubnetEnv(), strings.NewReplacer("10.244.1.1/24", "10.244.7.1/24", "1430", "1400").Replace(envDual))
+	h.Run("ip", "link", "set", "cni0", "alias", "theirs")
 	h.fails(11, `bridge "cni0" has the address 10.244.1.1/24, and 1 pods use it`, "ADD", b, h.conf("1.0.0", nil))
-	h.must("DEL", a, h.conf("1.0.0", nil))
+	h.Run("ip", "link", "set", "cni0", "alias", nl.Mark)
 	if r := h.add(b, h.conf("1.0.0", nil)); addrOf(r, 0) != "10.244.7.3" {
 		t.Errorf("address %s", addrOf(r, 0))
 	}
+	a.Run("ping", "-c1", "-W5", "10.244.7.3")
+	d := newContainer(t, "d")
+	h.add(d, h.conf("1.0.0", nil))
+	if out := h.Run("ip", "-br", "addr", "show", "cni0"); !strings.Contains(out, "10.244.1.1/24") || !strings.Contains(out, "10.244.7.1/24") {
+		t.Errorf("addresses of the bridge: %s", out)
+	}
+	h.must("DEL", a, h.conf("1.0.0", nil))
+	h.must("DEL", d, h.conf("1.0.0", nil))
+	h.add(d, h.conf("1.0.0", nil))
 	if out := h.Run("ip", "-br", "addr", "show", "cni0"); strings.Contains(out, "10.244.1.1") || !strings.Contains(out, "10.244.7.1/24") {
 		t.Errorf("addresses of the bridge: %s", out)
 	}
@@ -306,4 +318,35 @@ func TestStatus(t *testing.T) {
 	h.fails(50, "subnet-lease and cni-bridge conf have not run on this node\nsee towpath status", "STATUS", container{}, conf)
 	h.fails(11, "see towpath status", "ADD", newContainer(t, "a"), conf)
 	h.fails(1, "does not allow STATUS", "STATUS", container{}, h.conf("1.0.0", nil))
+}
+
+// TestAsFlannel: installed under the name of flannel's plugin, with flannel's configuration, on a node that has nothing of towpath's.
+func TestAsFlannel(t *testing.T) {
+	h := newHost(t, envV4)
+	conf := h.conf("0.3.1", map[string]any{"type": "flannel"})
+	delete(conf, "subnetFile")
+	if err := os.RemoveAll(string(h.run)); err != nil {
+		t.Fatal(err)
+	}
+	plugin := filepath.Join(h.path, "flannel")
+	data, err := os.ReadFile(h.bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.write(plugin, string(data))
+	h.bin = plugin
+	a := newContainer(t, "a")
+	h.fails(11, flannelSubnetEnv+" is missing", "ADD", a, conf)
+	h.write(flannelSubnetEnv, envV4) // of the test's own /run
+	t.Cleanup(func() { os.RemoveAll(filepath.Dir(flannelSubnetEnv)) })
+	if r := h.add(a, conf); addrOf(r, 0) != "10.244.1.2" {
+		t.Errorf("result: %+v", r)
+	}
+	if !exists(h.run.Endpoint("a", "eth0")) {
+		t.Error("no endpoint")
+	}
+	h.must("DEL", a, conf)
+	if left := h.leftovers(); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
 }

@@ -131,6 +131,11 @@ func (p pod) tune() error {
 			return err
 		}
 	}
+	if slices.ContainsFunc(p.grants, func(g grant) bool { return g.Addr.Is6() }) {
+		if err := errors.Join(enableIPv6("lo"), enableIPv6(p.Interface)); err != nil {
+			return err
+		}
+	}
 	return errors.Join(
 		setOptional(v4+"arp_notify", "1"),
 		setOptional(v6+"ndisc_notify", "1"),

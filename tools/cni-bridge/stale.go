@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"path/filepath"
+	"slices"
 
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/plan"
@@ -25,27 +28,57 @@ func (e subnetEnv) left(p netip.Prefix) bool {
 	return p.Masked().Addr().Next() == p.Addr()
 }
 
-// staleGateways are the addresses to take from our bridge, and how many pods may be using them.
-func staleGateways(s *nl.Socket, br nl.Device, env subnetEnv) (stale []netip.Prefix, pods int, err error) {
-	if br.Kind != "bridge" || br.Alias != mark {
-		return nil, 0, nil
+// staleGateways are the addresses to take from our bridge, each with whether a pod may be using it.
+func staleGateways(s *nl.Socket, br nl.Device, env subnetEnv, dir state.Dir) (stale map[netip.Prefix]bool, err error) {
+	if br.Kind != "bridge" || br.Alias != nl.Mark {
+		return nil, nil
 	}
+	stale = map[netip.Prefix]bool{}
 	for _, v6 := range []bool{false, true} {
 		have, err := s.Addrs(br.Index, v6)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		for _, a := range have {
 			if env.left(a.Prefix) {
-				stale = append(stale, a.Prefix)
+				stale[a.Prefix] = false
 			}
 		}
 	}
 	if len(stale) == 0 {
-		return nil, 0, nil
+		return nil, nil
 	}
 	ports, err := s.Ports(br.Index)
-	return stale, len(ports), err
+	if err != nil || len(ports) == 0 {
+		return stale, err
+	}
+	pods, err := attached(dir)
+	for p := range stale {
+		stale[p] = slices.ContainsFunc(ports, func(port nl.Device) bool { return pods.uses(port.Name, p, env) })
+	}
+	return stale, err
+}
+
+// attachedPods are the pods' addresses by the host's end.
+type attachedPods map[string]state.Pair[netip.Addr]
+
+func attached(dir state.Dir) (attachedPods, error) {
+	names, err := readNames(dir.Endpoints())
+	pods := attachedPods{}
+	for _, name := range names {
+		if e, err := state.Load[state.Endpoint](filepath.Join(dir.Endpoints(), name)); err == nil {
+			pods[e.HostVeth] = e.IP
+		}
+	}
+	return pods, err
+}
+
+// uses says whether what is behind a port may need a gateway that is not of the node's subnet. Nobody knows of what has no endpoint.
+func (a attachedPods) uses(port string, gateway netip.Prefix, env subnetEnv) bool {
+	f := state.FamilyOf(gateway.Addr())
+	ips, known := a[port]
+	ip := ips.Of(f)
+	return !known || ip.IsValid() && gateway.Contains(ip) && !env.Subnet.Of(f).Contains(ip)
 }
 
 func dropAddr(br nl.Device, p netip.Prefix) nl.AddrChange {
@@ -53,20 +86,22 @@ func dropAddr(br nl.Device, p netip.Prefix) nl.AddrChange {
 }
 
 // dropStale takes from our bridge the gateways of a subnet, or a family, that the node no longer has,
-// unless pods are attached, which may use them.
-func dropStale(s *nl.Socket, br nl.Device, env subnetEnv) error {
-	stale, pods, err := staleGateways(s, br, env)
-	if err != nil || pods > 0 || len(stale) == 0 {
+// once no pod that may use them is attached.
+func dropStale(s *nl.Socket, br nl.Device, env subnetEnv, dir state.Dir) error {
+	stale, err := staleGateways(s, br, env, dir)
+	if err != nil {
 		return err
 	}
 	var changes []nl.Change
-	for _, p := range stale {
-		changes = append(changes, dropAddr(br, p))
+	for p, used := range stale {
+		if !used {
+			changes = append(changes, dropAddr(br, p))
+		}
 	}
 	return s.Do(changes...)
 }
 
-// staleOps are the same as operations of conf: the bridge may be idle for long, and no ADD comes.
+// staleOps are the same as operations of conf: no ADD may come for long.
 func (c *conf) staleOps(env subnetEnv) ([]plan.Op, error) {
 	s, err := nl.OpenSocket()
 	if err != nil {
@@ -77,33 +112,33 @@ func (c *conf) staleOps(env subnetEnv) ([]plan.Op, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	stale, pods, err := staleGateways(s, br, env)
+	stale, err := staleGateways(s, br, env, c.dir)
 	if err != nil {
 		return nil, err
 	}
 	var ops []plan.Op
-	for _, p := range stale {
+	for _, p := range slices.SortedFunc(maps.Keys(stale), netip.Prefix.Compare) {
 		switch {
-		case pods == 0:
-			ops = append(ops, plan.Func{Text: dropAddr(br, p).String(), Run: func(context.Context) error { return dropIdle(br, p) }})
+		case !stale[p]:
+			ops = append(ops, plan.Func{Text: dropAddr(br, p).String(), Run: func(context.Context) error { return c.dropUnused(br, p, env) }})
 		case c.fresh(br.Name + " " + p.String()):
-			c.log.Warn("the bridge keeps an address of a subnet that this node no longer has: pods are attached; drain the node",
-				"dev", br.Name, "address", p, "pods", pods)
+			c.log.Warn("the bridge keeps an address of a subnet that this node no longer has: pods of that are attached; remake them",
+				"dev", br.Name, "address", p)
 		}
 	}
 	return ops, nil
 }
 
-// dropIdle looks at the ports again: a pod may have come since the plan. It then stays, and so does
+// dropUnused looks at the pods again: one may have come since the plan. It then stays, and so does
 // the address.
-func dropIdle(br nl.Device, p netip.Prefix) error {
+func (c *conf) dropUnused(br nl.Device, p netip.Prefix, env subnetEnv) error {
 	s, err := nl.OpenSocket()
 	if err != nil {
 		return err
 	}
 	defer s.Close() //nolint:errcheck // nothing is buffered
-	ports, err := s.Ports(br.Index)
-	if err != nil || len(ports) > 0 {
+	stale, err := staleGateways(s, br, env, c.dir)
+	if used, there := stale[p]; err != nil || used || !there {
 		return err
 	}
 	return s.Do(dropAddr(br, p))

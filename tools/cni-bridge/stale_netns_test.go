@@ -15,6 +15,7 @@ func TestFreshBridgeForwards(t *testing.T) {
 	h := newHost(t, envV6)
 	h.Run("sysctl", "-qw", "net.ipv6.conf.default.dad_transmits=60")
 	outside, pod := nstest.New(t, "outside"), newContainer(t, "a")
+	pod.Run("sysctl", "-qw", "net.ipv6.conf.default.dad_transmits=60")
 	h.Run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", outside.Name)
 	h.Run("ip", "link", "set", "up0", "up")
 	h.Run("ip", "addr", "add", "fd00:99::1/64", "dev", "up0", "nodad")
@@ -28,6 +29,36 @@ func TestFreshBridgeForwards(t *testing.T) {
 		return strings.Contains(out, "fe80::") && !strings.Contains(out, "tentative")
 	})
 	outside.Run("ping", "-c1", "-W5", addr)
+}
+
+// TestLearnedRouteStays: the first pod switches forwarding on, and the node's default route is one that a router told of.
+func TestLearnedRouteStays(t *testing.T) {
+	h := newHost(t, envV6)
+	for _, dev := range []string{"up0", "other0"} {
+		h.Run("ip", "link", "add", dev, "type", "veth", "peer", "name", dev+"-far")
+		h.Run("ip", "link", "set", dev, "up")
+	}
+	h.Run("ip", "route", "add", "default", "via", "fe80::1", "dev", "up0", "proto", "ra")
+	h.Run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0")
+	h.add(newContainer(t, "a"), h.conf("1.0.0", nil))
+	const want = "1 2 1"
+	if got := strings.Join(strings.Fields(h.Run("sysctl", "-n", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.up0.accept_ra", "net.ipv6.conf.other0.accept_ra")), " "); got != want {
+		t.Errorf("forwarding, accept_ra of the uplink and of another device: %s, want %s", got, want)
+	}
+}
+
+// TestIPv6IsSwitchedOn: where new devices have no IPv6, as the administrator or the runtime has it, a pod with an IPv6 address gets
+// it all the same, and the bridge that leads to it.
+func TestIPv6IsSwitchedOn(t *testing.T) {
+	h := newHost(t, envDual)
+	pod := newContainer(t, "a")
+	for _, ns := range []*nstest.Namespace{h.Namespace, pod.Namespace} {
+		ns.Run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+	}
+	pod.Run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1")
+	r := h.add(pod, h.conf("1.0.0", nil))
+	pod.Run("ping", "-c1", "-W5", r.IPs[1].Gateway.String())
+	pod.Run("ping", "-c1", "-W5", "::1")
 }
 
 const (

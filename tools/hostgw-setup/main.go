@@ -5,49 +5,44 @@
 package main
 
 import (
-	"context"
-	"sync"
+	"net/netip"
+	"slices"
 
+	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nl"
-	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/setup"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/tool"
 )
 
 func main() { tool.Main(program) }
 
+const backend = "host-gw"
+
 var program = tool.Program{
 	Name:    "hostgw-setup",
 	Summary: "check the interface that leads to the other nodes without a tunnel",
-	Open: func(env *tool.Env) (tool.Step, error) {
-		conn, err := nl.Open()
-		if err != nil {
-			return nil, err
+	Open:    func(env *tool.Env) (tool.Step, error) { return setup.OpenUplink(env.RunDir, backend, fit) },
+}
+
+// fit demands that the other nodes reach the interface by the address that they are told. One that the interface had when it
+// was chosen may come back any moment: a link that goes down loses its IPv6 addresses.
+func fit(in state.BackendInput, addrs []nl.Addr) error {
+	for _, f := range state.Families {
+		public := in.PublicIP.Of(f)
+		switch {
+		case !in.Subnet.Has(f) || own(addrs, public):
+		case public == in.Interface.IP.Of(f):
+			return exit.WithHint(exit.Errorf(exit.TryAgain, "address %s: %q has lost it", public, in.Interface.Name),
+				"whoever configures the interface has to give it back; subnet-lease follows it to another")
+		default:
+			return exit.WithHint(exit.Errorf(exit.BadConfig, "public address %s: %q does not have it", public, in.Interface.Name),
+				"host-gw routes straight to it: give --public-ip an address of that interface, choose another with --iface, or use vxlan across NAT")
 		}
-		return &step{run: env.RunDir, conn: conn}, nil
-	},
+	}
+	return nil
 }
 
-type step struct {
-	run  state.Dir
-	conn *nl.Conn
-
-	mu     sync.Mutex
-	uplink string
-	index  int
-}
-
-func (s *step) Close() error { return s.conn.Close() }
-
-// Plan is tool.Step.
-func (s *step) Plan(context.Context) ([]plan.Op, error) {
-	link, err := s.decide()
-	if err != nil {
-		return nil, err
-	}
-	op, err := state.WriteOp(s.run.Link(), link)
-	if err != nil || op == nil {
-		return nil, err
-	}
-	return []plan.Op{op}, nil
+func own(addrs []nl.Addr, a netip.Addr) bool {
+	return slices.ContainsFunc(addrs, func(have nl.Addr) bool { return have.Prefix.Addr() == a })
 }

@@ -3,7 +3,11 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -25,21 +29,16 @@ func TestReadme(t *testing.T) { nstest.Readme(t, nil) }
 
 func TestScript(t *testing.T) { nstest.Scripts(t, testscript.Params{Dir: "testdata"}) }
 
-func newNode(t *testing.T) (*nstest.Namespace, state.Dir) {
-	n := nstest.New(t, "node")
-	n.NoDAD()
-	n.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far0")
-	n.Run("ip", "addr", "add", "192.168.0.11/24", "dev", "eth0")
-	n.Run("ip", "link", "set", "eth0", "up")
-	return n, state.Dir(t.TempDir())
+func newNode(t *testing.T) nstest.Node {
+	n := nstest.NewNode(t)
+	n.Uplink("192.168.0.11/24")
+	return n
 }
 
 func TestFollowsTheInterface(t *testing.T) {
-	n, run := newNode(t)
-	if _, err := state.Save(run.Backend(backend), input()); err != nil {
-		t.Fatal(err)
-	}
-	watch := n.Self("watch", "--run-dir", string(run))
+	n := newNode(t)
+	n.Save(n.Dir.Backend(backend), input())
+	watch := n.Program("watch")
 	if err := watch.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +46,7 @@ func TestFollowsTheInterface(t *testing.T) {
 	defer watch.Process.Kill()
 	mtu := func(want int) {
 		n.Eventually(20*time.Second, func() string {
-			l, err := state.Load[state.Link](run.Link())
+			l, err := state.Load[state.Link](n.Dir.Link())
 			if err != nil {
 				return err.Error()
 			}
@@ -60,10 +59,45 @@ func TestFollowsTheInterface(t *testing.T) {
 	mtu(1500)
 	n.Run("ip", "link", "set", "eth0", "mtu", "1400")
 	mtu(1400)
-	if err := os.Remove(run.Link()); err != nil {
+	if err := os.Remove(n.Dir.Link()); err != nil {
 		t.Fatal(err)
 	}
 	mtu(1400)
+}
+
+// TestAddressComesBack: started while the interface is without its IPv6 address, as after the link was down, it waits.
+func TestAddressComesBack(t *testing.T) {
+	n := newNode(t)
+	in := input()
+	in.Subnet.IPv6, in.PublicIP.IPv6 = netip.MustParsePrefix("fd00:1::/64"), netip.MustParseAddr("fd00::11")
+	in.Interface.IP = in.PublicIP
+	n.Save(n.Dir.Backend(backend), in)
+	for _, verb := range []string{"plan", "apply"} {
+		out, err := n.Program(verb).CombinedOutput()
+		if err == nil || err.Error() != "exit status 75" || !strings.Contains(string(out), `address fd00::11: "eth0" has lost it`) {
+			t.Errorf("%s: %v: %s", verb, err, out)
+		}
+	}
+	watch := n.Program("watch")
+	log, err := watch.StderrPipe()
+	if err == nil {
+		err = watch.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Wait()
+	defer watch.Process.Kill()
+	for lines := bufio.NewScanner(log); lines.Scan() && !strings.Contains(lines.Text(), "has lost it"); {
+	}
+	go io.Copy(io.Discard, log)
+	n.Run("ip", "addr", "add", "fd00::11/64", "dev", "eth0", "nodad")
+	n.Eventually(20*time.Second, func() string {
+		if l, err := state.Load[state.Link](n.Dir.Link()); err != nil || !l.Device.Has(state.IPv6) {
+			return fmt.Sprintf("link.json: %+v, %v", l, err)
+		}
+		return ""
+	})
 }
 
 func TestBadInput(t *testing.T) {
@@ -71,7 +105,7 @@ func TestBadInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, run := newNode(t)
+	n := newNode(t)
 	before := n.Snapshot()
 	for name, tc := range map[string]struct {
 		text string
@@ -88,16 +122,16 @@ func TestBadInput(t *testing.T) {
 		"no interface": {strings.Replace(string(good), `eth0`, `eth9`, 1), "75", "eth9"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := os.WriteFile(run.Backend(backend), []byte(tc.text), 0o644); err != nil {
+			if err := os.WriteFile(n.Dir.Backend(backend), []byte(tc.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			for _, verb := range []string{"plan", "apply"} {
-				out, err := n.Self(verb, "--run-dir", string(run)).CombinedOutput()
+				out, err := n.Program(verb).CombinedOutput()
 				if err == nil || err.Error() != "exit status "+tc.code || !strings.Contains(string(out), tc.says) || tc.code == "65" && !strings.Contains(string(out), "host-gw.json") {
 					t.Errorf("%s: %v, want exit %s saying %q: %s", verb, err, tc.code, tc.says, out)
 				}
 			}
-			if _, err := os.Stat(run.Link()); err == nil {
+			if _, err := os.Stat(n.Dir.Link()); err == nil {
 				t.Error("link.json written")
 			}
 		})

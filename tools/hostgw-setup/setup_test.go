@@ -16,43 +16,30 @@ func input() state.BackendInput {
 	return in
 }
 
-func TestLinkOf(t *testing.T) {
-	eth0 := nl.Link{Name: "eth0", MTU: 9000, Up: true}
+func TestFit(t *testing.T) {
 	addrs := []nl.Addr{{Prefix: netip.MustParsePrefix("192.168.0.11/24")}, {Prefix: netip.MustParsePrefix("fd00::11/64")}}
+	dual := input()
+	dual.Subnet.IPv6, dual.PublicIP.IPv6 = netip.MustParsePrefix("fd00:1::/64"), netip.MustParseAddr("fd00::11")
+	other := dual
+	other.PublicIP.IPv6 = netip.MustParseAddr("fd00::99")
+	nat := input()
+	nat.PublicIP.IPv4 = netip.MustParseAddr("203.0.113.1")
+	unused := input()
+	unused.PublicIP.IPv6 = netip.MustParseAddr("fd00::99")
 	for _, tc := range []struct {
-		name   string
-		change func(*state.BackendInput, *nl.Link)
-		code   exit.Code
-		says   string
+		name string
+		in   state.BackendInput
+		says string
 	}{
-		{"fine", func(*state.BackendInput, *nl.Link) {}, exit.OK, ""},
-		{"dual stack", func(in *state.BackendInput, _ *nl.Link) {
-			in.Subnet.IPv6, in.PublicIP.IPv6 = netip.MustParsePrefix("fd00:1::/64"), netip.MustParseAddr("fd00::11")
-		}, exit.OK, ""},
-		{"down", func(_ *state.BackendInput, l *nl.Link) { l.Up = false }, exit.TryAgain, "down"},
-		{"behind NAT", func(in *state.BackendInput, _ *nl.Link) { in.PublicIP.IPv4 = netip.MustParseAddr("203.0.113.1") }, exit.BadConfig, "203.0.113.1"},
-		{"no public address", func(in *state.BackendInput, _ *nl.Link) { in.PublicIP.IPv4 = netip.Addr{} }, exit.BadInput, `key "publicIP.ipv4"`},
-		{"other backend", func(in *state.BackendInput, _ *nl.Link) { in.Backend.Type = "vxlan" }, exit.BadInput, `key "backend.type"`},
+		{"its own", input(), ""},
+		{"of both families", dual, ""},
+		{"of a family that is not used", unused, ""},
+		{"behind NAT", nat, "203.0.113.1"},
+		{"one of two", other, "fd00::99"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			in, l := input(), eth0
-			tc.change(&in, &l)
-			link, err := linkOf("host-gw.json", in, l, true, addrs)
-			if exit.Of(err) != tc.code || err != nil && !strings.Contains(err.Error(), tc.says) {
-				t.Fatalf("got %v (exit %d), want exit %d saying %q", err, exit.Of(err), tc.code, tc.says)
-			}
-			if err != nil {
-				return
-			}
-			if err := link.Validate(); err != nil || link.MTU != 9000 || link.Device.IPv4.Name != "eth0" || string(link.Publish.Data) != "null" {
-				t.Errorf("link.json %+v: %v", link, err)
-			}
-			if in.Subnet.Has(state.IPv6) != link.Device.Has(state.IPv6) {
-				t.Errorf("IPv6 part: %+v", link.Device.IPv6)
-			}
-		})
-	}
-	if _, err := linkOf("host-gw.json", input(), nl.Link{}, false, nil); exit.Of(err) != exit.TryAgain {
-		t.Errorf("no device: %v", err)
+		err := fit(tc.in, addrs)
+		if tc.says == "" && err != nil || tc.says != "" && (exit.Of(err) != exit.BadConfig || !strings.Contains(err.Error(), tc.says)) {
+			t.Errorf("%s: got %v (exit %d)", tc.name, err, exit.Of(err))
+		}
 	}
 }

@@ -10,10 +10,13 @@ import (
 )
 
 // An accept in one base chain does not help against a drop in another, so where iptables has a FORWARD
-// chain, ours is jumped to from its top.
+// chain, ours is jumped to from it: from its top, but below kube-proxy's chains. Those turn away what an
+// accept must not let pass: new connections to a Service without endpoints, which a refusal tells the
+// client at once, and to a load balancer's address from a source that its loadBalancerSourceRanges lack.
 const (
 	forwardChain = "FORWARD"
 	ownChain     = "TOWPATH-FWD"
+	proxyChains  = "KUBE-" // how the names of kube-proxy's begin
 	jumpRule     = `-m comment --comment "towpath: pods are forwarded" -j ` + ownChain
 )
 
@@ -60,6 +63,17 @@ func isJump(rule string) bool {
 	return strings.HasSuffix(rule, "-j "+ownChain) || strings.HasSuffix(rule, "-g "+ownChain)
 }
 
+// position is the number that our jump shall have among the rules of others in FORWARD, from 1.
+func position(others []string) int {
+	for i, r := range slices.Backward(others) {
+		fields := strings.Fields(r)
+		if n := len(fields); n >= 2 && fields[n-2] == "-j" && strings.HasPrefix(fields[n-1], proxyChains) {
+			return i + 2
+		}
+	}
+	return 1
+}
+
 // forwardRules is what our chain of a variant shall hold; none: there shall be no chain.
 func (w want) forwardRules(v variant) []string {
 	if !w.ForwardRules || !w.Nets.Has(v.Family) {
@@ -76,12 +90,7 @@ func (w want) forwardRules(v variant) []string {
 // wanted; no rules: to no chain of ours.
 func diffForward(rules []string, have forward) []string {
 	var commands []string
-	jumps := 0
-	for _, r := range have.Forward {
-		if isJump(r) {
-			jumps++
-		}
-	}
+	others := slices.DeleteFunc(slices.Clone(have.Forward), isJump)
 	unjump := func() {
 		for _, r := range have.Forward {
 			if isJump(r) {
@@ -107,9 +116,9 @@ func diffForward(rules []string, have forward) []string {
 			commands = append(commands, fmt.Sprintf("-A %s %s", ownChain, r))
 		}
 	}
-	if jumps != 1 || have.Forward[0] != jumpRule {
+	if at := position(others); !slices.Equal(have.Forward, slices.Insert(slices.Clone(others), at-1, jumpRule)) {
 		unjump()
-		commands = append(commands, fmt.Sprintf("-I %s 1 %s", forwardChain, jumpRule))
+		commands = append(commands, fmt.Sprintf("-I %s %d %s", forwardChain, at, jumpRule))
 	}
 	return commands
 }

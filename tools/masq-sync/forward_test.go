@@ -14,6 +14,8 @@ func TestDiffForward(t *testing.T) {
 	const toPods = `-A TOWPATH-FWD -d 10.244.0.0/16 -m comment --comment "towpath: to pods" -j ACCEPT`
 	const insert = `-I FORWARD 1 ` + jumpRule
 	const remove = `-D FORWARD ` + jumpRule
+	const proxyFirewall = `-m conntrack --ctstate NEW -m comment --comment "kubernetes load balancer firewall" -j KUBE-PROXY-FIREWALL`
+	const proxyServices = `-m conntrack --ctstate NEW -m comment --comment "kubernetes service portals" -j KUBE-SERVICES`
 	ours := forward{Usable: true, Present: true, Own: rules, Forward: []string{jumpRule}}
 	with := func(change func(*forward)) forward {
 		f := ours
@@ -35,7 +37,36 @@ func TestDiffForward(t *testing.T) {
 			[]string{"-D FORWARD -i eth0 -j TOWPATH-FWD", insert},
 			[]string{"-D FORWARD -i eth0 -j TOWPATH-FWD", "-F TOWPATH-FWD", "-X TOWPATH-FWD"},
 		},
-		"jump gone":  {with(func(f *forward) { f.Forward = nil }), []string{insert}, []string{"-F TOWPATH-FWD", "-X TOWPATH-FWD"}},
+		"jump gone": {with(func(f *forward) { f.Forward = nil }), []string{insert}, []string{"-F TOWPATH-FWD", "-X TOWPATH-FWD"}},
+		"below kube-proxy's": {
+			with(func(f *forward) {
+				f.Forward = []string{"-j DOCKER-USER", proxyFirewall, proxyServices, jumpRule, "-j DROP"}
+			}),
+			nil,
+			[]string{remove, "-F TOWPATH-FWD", "-X TOWPATH-FWD"},
+		},
+		"above kube-proxy's": {
+			with(func(f *forward) { f.Forward = []string{jumpRule, proxyFirewall, proxyServices, "-j DROP"} }),
+			[]string{remove, `-I FORWARD 3 ` + jumpRule},
+			[]string{remove, "-F TOWPATH-FWD", "-X TOWPATH-FWD"},
+		},
+		"among kube-proxy's": {
+			with(func(f *forward) { f.Forward = []string{proxyFirewall, jumpRule, proxyServices} }),
+			[]string{remove, `-I FORWARD 3 ` + jumpRule},
+			[]string{remove, "-F TOWPATH-FWD", "-X TOWPATH-FWD"},
+		},
+		"a drop between kube-proxy's and ours": {
+			with(func(f *forward) { f.Forward = []string{proxyServices, "-j DROP", jumpRule} }),
+			[]string{remove, `-I FORWARD 2 ` + jumpRule},
+			[]string{remove, "-F TOWPATH-FWD", "-X TOWPATH-FWD"},
+		},
+		"comment that names kube-proxy's": {
+			with(func(f *forward) {
+				f.Forward = []string{jumpRule, `-m comment --comment "not -j KUBE-SERVICES" -j DROP`}
+			}),
+			nil,
+			[]string{remove, "-F TOWPATH-FWD", "-X TOWPATH-FWD"},
+		},
 		"rule gone":  {with(func(f *forward) { f.Own = f.Own[:1] }), []string{"-F TOWPATH-FWD", fromPods, toPods}, []string{remove, "-F TOWPATH-FWD", "-X TOWPATH-FWD"}},
 		"rule added": {with(func(f *forward) { f.Own = append(f.Own, "-j DROP") }), []string{"-F TOWPATH-FWD", fromPods, toPods}, []string{remove, "-F TOWPATH-FWD", "-X TOWPATH-FWD"}},
 		"comment that names us": {

@@ -87,11 +87,15 @@ func (m *machine) DeleteTable(ctx context.Context) error {
 
 // Iptables executes the commands on a variant's filter table as one transaction.
 func (m *machine) Iptables(ctx context.Context, v variant, commands []string) error {
+	return m.restore(ctx, v, "filter", commands)
+}
+
+func (m *machine) restore(ctx context.Context, v variant, table string, commands []string) error {
 	args := []string{"-n"} // keep what is not ours
 	if v.Legacy {
 		args = append(args, lockArgs...)
 	}
-	input := "*filter\n" + strings.Join(commands, "\n") + "\nCOMMIT\n"
+	input := "*" + table + "\n" + strings.Join(commands, "\n") + "\nCOMMIT\n"
 	_, err := runIptables(ctx, v.Program+"-restore", input, args...)
 	return err
 }

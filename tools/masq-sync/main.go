@@ -6,7 +6,10 @@
 // programs that route, since a node whose pods are reached without any NAT needs only those.
 package main
 
-import "github.com/towpath/towpath/lib/tool"
+import (
+	"github.com/towpath/towpath/lib/sysctl"
+	"github.com/towpath/towpath/lib/tool"
+)
 
 func main() {
 	tool.Main(tool.Program{
@@ -17,6 +20,9 @@ func main() {
 			{Name: "random-fully", Usage: "masquerade to random ports, so that two connections at once seldom take the same", Default: true},
 			{Name: "forward-rules", Usage: "accept pods' traffic in the FORWARD chains", Default: true},
 			{Name: "bridge-nf", Usage: "let bridged packets meet the IP rules: on, off, or auto: where br_netfilter is loaded", Default: "auto"},
+			{Name: "take-over", Usage: "remove the rules that flannel or Calico left, once ours stand", Default: false},
+			{Name: "hand-back", Usage: "with down: keep the sysctls, and remove ours only where flannel's rules stand", Default: false},
+			{Name: "sysctl-root", Usage: sysctl.FlagUsage, Default: sysctl.Default},
 		},
 	})
 }

@@ -187,6 +187,44 @@ func TestForwardIsOpened(t *testing.T) {
 	}
 }
 
+// TestKubeProxyIsAskedFirst: what kube-proxy turns away in FORWARD (a Service without endpoints, a client that
+// loadBalancerSourceRanges lack) stays turned away, whichever of the two programs starts first.
+func TestKubeProxyIsAskedFirst(t *testing.T) {
+	for _, v := range variants {
+		t.Run(v.Program, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			a := world.Of(v.Family)
+			jump := []string{"-m", "conntrack", "--ctstate", "NEW", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-SERVICES"}
+			n.node.Run(v.Program, "-P", "FORWARD", "DROP")
+			n.node.Run(v.Program, "-N", "KUBE-SERVICES")
+			n.node.Run(v.Program, "-A", "KUBE-SERVICES", "-d", a.outside.String(), "-j", "REJECT")
+			n.node.Run(v.Program, append([]string{"-A", "FORWARD"}, jump...)...)
+			n.mustMasq("apply")
+			n.blocked("started before us", n.pod, a.outside)
+			n.sees("started before us", n.pod, a.peer, a.pod)
+			if out := n.mustMasq("plan"); out != "" {
+				t.Errorf("plan after apply:\n%s", out)
+			}
+
+			n.node.Run(v.Program, append([]string{"-D", "FORWARD"}, jump...)...)
+			n.mustMasq("apply")
+			n.sees("away", n.pod, a.outside, a.node)
+			n.node.Run(v.Program, append([]string{"-I", "FORWARD", "1"}, jump...)...) // as kube-proxy does
+			if out := n.mustMasq("plan"); out != "" {
+				t.Errorf("plan after it started:\n%s", out)
+			}
+			n.blocked("started after us", n.pod, a.outside)
+
+			n.node.Run(v.Program, append([]string{"-D", "FORWARD"}, jump...)...)
+			n.node.Run(v.Program, append([]string{"-A", "FORWARD"}, jump...)...)
+			n.mustMasq("apply")
+			n.blocked("moved below us", n.pod, a.outside)
+			n.sees("moved below us", n.pod, a.peer, a.pod)
+		})
+	}
+}
+
 // TestNoTableIsMade: iptables tables that nobody made stay unmade, since an empty legacy table costs
 // every packet and confuses every tool.
 func TestNoTableIsMade(t *testing.T) {

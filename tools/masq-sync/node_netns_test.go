@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -168,15 +167,8 @@ func (n *node) blocked(what string, from *nstest.Namespace, to netip.Addr) {
 // masq runs masq-sync on the node and returns its outputs and exit status.
 func (n *node) masq(verb string, args ...string) (stdout, stderr string, code int) {
 	n.t.Helper()
-	cmd := n.node.Command("masq-sync", append([]string{verb, "--run-dir", string(n.dir)}, args...)...)
-	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
-	err := cmd.Run()
-	var ended *exec.ExitError
-	if err != nil && !errors.As(err, &ended) {
-		n.t.Fatal(err)
-	}
-	return o.String(), e.String(), cmd.ProcessState.ExitCode()
+	stdout, stderr, ended := nstest.Finish(n.t, n.node.Command("masq-sync", append([]string{verb, "--run-dir", string(n.dir)}, args...)...))
+	return stdout, stderr, int(ended)
 }
 
 // mustMasq is masq for a run that has to succeed; it returns standard output.

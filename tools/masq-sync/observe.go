@@ -24,6 +24,7 @@ type seen struct {
 	listing    string
 	forward    map[variant]forward
 	legacy     map[variant]legacy
+	clean      map[place]uint64 // marks of legacy tables in which no earlier network left anything
 	quiet      quiet
 }
 

@@ -21,6 +21,7 @@ type have struct {
 	Record   state.Masq          // what was remembered
 	OnDisk   bool                // masq.json holds Record
 	Recorded bool                // there is a masq.json
+	Earlier  []leaving           // of the network before, where it is to be known
 }
 
 func (h have) sysctlIsOurs(name string) bool {
@@ -36,6 +37,7 @@ type doer interface {
 	// Remember writes the record with changes recorded or forgotten.
 	Remember(ctx context.Context, changed []state.MasqSysctl, forget []state.MasqSysctl) error
 	Forget(ctx context.Context) error
+	RemoveEarlier(ctx context.Context, l leaving) error
 	RecordPath() string
 }
 
@@ -65,7 +67,7 @@ func diff(w want, h have, d doer) []plan.Op {
 			ops = append(ops, iptablesOps(d, v, diffForward(w.forwardRules(v), f))...)
 		}
 	}
-	return ops
+	return append(ops, earlierOps(d, h.Earlier)...) // last: ours stand
 }
 
 func diffTable(w want, h have, d doer) []plan.Op {
@@ -89,8 +91,8 @@ func deleteTable(d doer) []plan.Op {
 	return []plan.Op{plan.Func{Text: fmt.Sprintf("nft delete table %s %s", tableFamily, tableName), Run: d.DeleteTable}}
 }
 
-// diffDown returns what removes everything this program made.
-func diffDown(h have, d doer) []plan.Op {
+// diffDown returns what removes everything this program made; keep leaves the sysctls, which whoever takes over needs.
+func diffDown(h have, d doer, keep bool) []plan.Op {
 	var ops []plan.Op
 	for _, v := range variants {
 		if f, ok := h.Forward[v]; ok && f.Usable {
@@ -101,6 +103,9 @@ func diffDown(h have, d doer) []plan.Op {
 		ops = append(ops, deleteTable(d)...)
 	}
 	for _, r := range slices.Backward(h.Record.Sysctls) {
+		if keep {
+			break
+		}
 		for _, s := range restoration(r, h.Sysctls) {
 			ops = append(ops, sysctlOp(d, s))
 		}

@@ -29,8 +29,9 @@ func (nobody) Iptables(context.Context, variant, []string) error { return errAsk
 func (nobody) Remember(context.Context, []state.MasqSysctl, []state.MasqSysctl) error {
 	return errAsked
 }
-func (nobody) Forget(context.Context) error { return errAsked }
-func (nobody) RecordPath() string           { return "/run/towpath/masq.json" }
+func (nobody) Forget(context.Context) error                 { return errAsked }
+func (nobody) RemoveEarlier(context.Context, leaving) error { return errAsked }
+func (nobody) RecordPath() string                           { return "/run/towpath/masq.json" }
 
 func texts(ops []plan.Op) string {
 	var b strings.Builder
@@ -144,7 +145,7 @@ func TestDown(t *testing.T) {
 	}
 	h.Forward[variants[2]] = forward{Usable: true, Present: true, Forward: []string{jumpRule}}
 	h.Forward[variants[3]] = forward{Usable: true}
-	got := texts(diffDown(h, nobody{}))
+	got := texts(diffDown(h, nobody{}, false))
 	wanted := "iptables-legacy -D FORWARD " + jumpRule + `
 iptables-legacy -F TOWPATH-FWD
 iptables-legacy -X TOWPATH-FWD
@@ -157,7 +158,7 @@ remove /run/towpath/masq.json
 	if d := cmp.Diff(wanted, got); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}
-	if got := texts(diffDown(have{}, nobody{})); got != "" {
+	if got := texts(diffDown(have{}, nobody{}, false)); got != "" {
 		t.Errorf("nothing of ours: %s", got)
 	}
 }

@@ -10,12 +10,14 @@ import (
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/plan"
 	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/sysctl"
 	"github.com/towpath/towpath/lib/tool"
 )
 
 // step is masq-sync's tool.Step and tool.Watched.
 type step struct {
 	options  options
+	handBack bool
 	machine  machine
 	loaded   bool
 	watching bool
@@ -28,7 +30,9 @@ func open(env *tool.Env) (tool.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &step{options: o, machine: machine{dir: env.RunDir, log: env.Log}, warned: map[string]string{}}, nil
+	sysctl.Root = env.String("sysctl-root")
+	o.TakeOver = env.Bool("take-over")
+	return &step{options: o, handBack: env.Bool("hand-back"), machine: machine{dir: env.RunDir, log: env.Log}, warned: map[string]string{}}, nil
 }
 
 // Plan compares the node with the lease.
@@ -43,6 +47,11 @@ func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
 	h, err := s.machine.observe(ctx, s.names(w.watched()))
 	if err != nil {
 		return nil, err
+	}
+	if w.TakeOver {
+		if h.Earlier, err = s.machine.observeEarlier(ctx); err != nil {
+			return nil, err
+		}
 	}
 	s.warnOf(w, h)
 	return diff(w, h, &s.machine), nil
@@ -62,7 +71,15 @@ func (s *step) Down(ctx context.Context) ([]plan.Op, error) {
 			s.warn(v.Program, f.Fault, "chain "+ownChain+" stays in the filter table of "+v.Program, hintFor(f))
 		}
 	}
-	return diffDown(h, &s.machine), nil
+	if s.handBack {
+		if h.Earlier, err = s.machine.observeEarlier(ctx); err == nil {
+			err = takenBack(h)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return diffDown(h, &s.machine, s.handBack), nil
 }
 
 // want reads the lease. While watching, one that cannot be read leaves the last good one in force, so

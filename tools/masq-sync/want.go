@@ -17,6 +17,7 @@ type options struct {
 	RandomFully  bool
 	ForwardRules bool
 	BridgeNF     string // auto, on, off
+	TakeOver     bool
 }
 
 // net4or6 is what the lease says of one address family.

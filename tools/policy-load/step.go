@@ -67,7 +67,7 @@ func (s *step) Plan(context.Context) ([]plan.Op, error) {
 
 // writeOp writes policy.loaded.json, which a load has done already.
 func (s *step) writeOp(want *policy) plan.Op {
-	return plan.Func{Text: "write " + s.dir.PolicyLoaded(), Run: func(context.Context) error {
+	return plan.Func{Text: "write " + s.dir.PolicyLoaded(), File: s.dir.PolicyLoaded(), Run: func(context.Context) error {
 		return s.save(want, s.record.Kernel, "")
 	}}
 }

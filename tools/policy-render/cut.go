@@ -42,7 +42,7 @@ func runCut(ctx context.Context, env *tool.Env) error {
 	if env.Bool("clear") {
 		marks, err = flows.Cleared(table, o.render.CutMark)
 	} else {
-		marks, err = cutMarks(env, o, table)
+		marks, err = cutMarks(ctx, env, o, table)
 	}
 	if err != nil {
 		return err
@@ -59,9 +59,9 @@ func runCut(ctx context.Context, env *tool.Env) error {
 }
 
 // cutMarks judges the flows of all local pods.
-func cutMarks(env *tool.Env, o options, table flows.Table) ([]nl.FlowMark, error) {
+func cutMarks(ctx context.Context, env *tool.Env, o options, table flows.Table) ([]nl.FlowMark, error) {
 	_, err := os.Stat(env.RunDir.Lease()) // with --node it works beside other networks too
-	w, err := readWorld(o, env.RunDir, err == nil, objectOptions(env))
+	w, err := readWorld(ctx, o, env.RunDir, err == nil)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ type liveFlow struct {
 	ToPod    string `json:"toPod,omitempty"`
 }
 
-func runDiff(_ context.Context, env *tool.Env) error {
+func runDiff(ctx context.Context, env *tool.Env) error {
 	for _, a := range env.Args {
 		if strings.HasPrefix(a, "-") && a != "-" {
 			return exit.WithHint(exit.Errorf(exit.Usage, "diff: %q stands after an argument: options go before the two arguments, OLD and NEW", a),
@@ -57,11 +57,11 @@ func runDiff(_ context.Context, env *tool.Env) error {
 	if env.Args[0] == "-" && env.Args[1] == "-" {
 		return exit.Errorf(exit.Usage, "OLD and NEW cannot both be standard input")
 	}
-	old, err := settingOf(env, env.Args[0])
+	old, err := settingOf(ctx, env, originOfArg(env, 0))
 	if err != nil {
 		return err
 	}
-	now, err := settingOf(env, env.Args[1])
+	now, err := settingOf(ctx, env, originOfArg(env, 1))
 	if err != nil {
 		return err
 	}

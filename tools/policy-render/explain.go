@@ -36,7 +36,7 @@ var explainVerb = tool.Verb{
 	),
 }
 
-func runExplain(_ context.Context, env *tool.Env) error {
+func runExplain(ctx context.Context, env *tool.Env) error {
 	for _, flag := range []string{"from", "to", "port"} {
 		if env.String(flag) == "" {
 			return exit.WithHint(exit.Errorf(exit.Usage, "--%s is missing", flag), "policy-render explain --from dev/a --to prod/b --port 80/TCP")
@@ -58,7 +58,7 @@ func runExplain(_ context.Context, env *tool.Env) error {
 	if err != nil {
 		return err
 	}
-	s, err := settingOf(env, env.String("objects"))
+	s, err := settingOf(ctx, env, originOf(env))
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func printJSON(w io.Writer, v any) error {
 
 // settingOf reads objects to answer questions about, and, where there is a run directory, which node this is and
 // which addresses its pods really have. Nothing of it is needed: a question about objects can be asked anywhere.
-func settingOf(env *tool.Env, path string) (*explain.Setting, error) {
+func settingOf(ctx context.Context, env *tool.Env, source origin) (*explain.Setting, error) {
 	s := &explain.Setting{Node: env.String("node")}
 	egress, err := oneOf(env, "node-egress", "police", "allow")
 	if err != nil {
@@ -120,6 +120,9 @@ func settingOf(env *tool.Env, path string) (*explain.Setting, error) {
 		}
 	}
 	s.Cluster = model.New(s.Node)
+	if source.live() {
+		s.Cluster.RequireNamespaces()
+	}
 	s.Cluster.SetNodeAddrs(s.NodeAddrs)
 	ends := map[string]model.Key{}
 	if here {
@@ -127,7 +130,7 @@ func settingOf(env *tool.Env, path string) (*explain.Setting, error) {
 			return nil, err
 		}
 	}
-	list, err := objects.ReadPath(path, objectOptions(env))
+	list, err := source.read(ctx)
 	if err != nil {
 		return nil, err
 	}

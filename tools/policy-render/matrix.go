@@ -16,7 +16,7 @@ var matrixVerb = tool.Verb{
 	),
 }
 
-func runMatrix(_ context.Context, env *tool.Env) error {
+func runMatrix(ctx context.Context, env *tool.Env) error {
 	format, err := oneOf(env, "format", "text", "csv", "html")
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func runMatrix(_ context.Context, env *tool.Env) error {
 		}
 		port = &p
 	}
-	s, err := settingOf(env, env.String("objects"))
+	s, err := settingOf(ctx, env, originOf(env))
 	if err != nil {
 		return err
 	}

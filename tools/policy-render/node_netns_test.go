@@ -3,13 +3,10 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -126,15 +123,8 @@ func (n *node) render(verb string, args ...string) string {
 
 func (n *node) try(verb string, args ...string) (stdout, stderr string, code int) {
 	n.t.Helper()
-	cmd := n.host.Command("policy-render", append([]string{verb, "--run-dir", string(n.dir), "--objects", n.objects}, args...)...)
-	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
-	err := cmd.Run()
-	var ended *exec.ExitError
-	if err != nil && !errors.As(err, &ended) {
-		n.t.Fatal(err)
-	}
-	return o.String(), e.String(), cmd.ProcessState.ExitCode()
+	stdout, stderr, ended := nstest.Finish(n.t, n.host.Command("policy-render", append([]string{verb, "--run-dir", string(n.dir), "--objects", n.objects}, args...)...))
+	return stdout, stderr, int(ended)
 }
 
 // load renders and gives the whole ruleset to the kernel.

@@ -4,16 +4,17 @@ import (
 	"strconv"
 
 	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/kube"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/tool"
 	"github.com/towpath/towpath/tools/policy-render/render"
 )
 
 // objectFlags say which objects, and for which node.
-var objectFlags = []tool.Flag{
-	{Name: "objects", Usage: "file or directory of objects, YAML or JSON; - is standard input", Default: "/etc/towpath/objects"},
+var objectFlags = append([]tool.Flag{
+	{Name: "objects", Usage: "kube (the API server), or a file or directory of objects, YAML or JSON; - is standard input", Default: "/etc/towpath/objects"},
 	{Name: "node", Usage: "node whose pods are looked after (default: lease.json's)", Default: ""},
-}
+}, kube.Flags...)
 
 // renderFlags say how the rules are written.
 var renderFlags = []tool.Flag{
@@ -27,12 +28,13 @@ var renderFlags = []tool.Flag{
 }
 
 type options struct {
-	objects, node, output string
-	render                render.Config // without what the lease says
+	origin       origin
+	node, output string
+	render       render.Config // without what the lease says
 }
 
 func optionsOf(env *tool.Env) (options, error) {
-	o := options{objects: env.String("objects"), node: env.String("node"), output: env.String("output")}
+	o := options{origin: originOf(env), node: env.String("node"), output: env.String("output")}
 	mark, err := strconv.ParseUint(env.String("cut-mark"), 0, 32)
 	if err != nil || mark == 0 || mark&(mark-1) != 0 {
 		return o, exit.WithHint(exit.Errorf(exit.Usage, "--cut-mark %q is not one bit", env.String("cut-mark")), "write 0x00080000, or another power of two that nothing else marks connections with")

@@ -123,7 +123,14 @@ func (w *watcher) report(err error) {
 		w.lastError = text
 	}
 	if w.world == nil || !w.stands && len(faults) > 0 {
+		if w.awaits != "" {
+			text = fmt.Sprintf("waiting for %s: %s", w.awaits, text)
+		}
 		w.env.Status(state.Failing+"%s", text)
+		return
+	}
+	if !w.synced {
+		w.env.Status("waiting for %s", w.awaits)
 		return
 	}
 	c := w.world.cluster

@@ -10,7 +10,6 @@ import (
 	"github.com/towpath/towpath/lib/plan"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/tool"
-	"github.com/towpath/towpath/tools/policy-render/objects"
 )
 
 // step is policy-render's tool.Step, tool.Watcher and tool.Lockless.
@@ -19,8 +18,7 @@ type step struct {
 	options options
 	dir     state.Dir
 	script  io.Writer // where --output - goes
-	objects objects.Options
-	sent    bool // the script went to a --output that cannot be compared
+	sent    bool      // the script went to a --output that cannot be compared
 }
 
 func open(env *tool.Env) (tool.Step, error) {
@@ -28,9 +26,8 @@ func open(env *tool.Env) (tool.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := objectOptions(env)
-	from.Stdin = &replay{source: env.Stdin}
-	return &step{env: env, options: o, dir: env.RunDir, script: env.Stdout, objects: from}, nil
+	o.origin.Stdin = &replay{source: env.Stdin}
+	return &step{env: env, options: o, dir: env.RunDir, script: env.Stdout}, nil
 }
 
 // NoLock: a script changes nothing that is anybody's.
@@ -41,7 +38,7 @@ func (s *step) useDir() bool { return s.options.output == "" || s.env.IsSet("run
 
 // Plan compares the files with the objects.
 func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
-	w, err := readWorld(s.options, s.dir, s.useDir(), s.objects)
+	w, err := readWorld(ctx, s.options, s.dir, s.useDir())
 	if err != nil {
 		return nil, err
 	}

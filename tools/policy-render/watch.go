@@ -28,6 +28,7 @@ type watcher struct {
 
 	synced                bool                    // all objects were told of: there is something to conclude from what is missing
 	broken                []error                 // objects that cannot be read
+	awaits                string                  // objects that were not told of yet
 	faults                map[string]error        // files that cannot be read
 	loaded                string                  // generation that the kernel holds
 	affected              map[netip.Addr]struct{} // since the last write
@@ -71,7 +72,7 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 	if ok, err := w.awaitLease(ctx, files); !ok {
 		return err
 	}
-	source, err := objects.Open(s.options.objects, s.objects)
+	source, err := s.options.origin.open()
 	if err != nil {
 		return err
 	}
@@ -86,6 +87,11 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 	}
 	w.readEndpoints()
 	w.readLoaded()
+	if s.options.origin.live() {
+		if err := w.close(); err != nil {
+			return err
+		}
+	}
 	return w.run(ctx, files, events)
 }
 
@@ -98,6 +104,9 @@ func (w *watcher) awaitLease(ctx context.Context, files <-chan watch.Change) (bo
 				w.options.node = lease.Node
 			}
 			w.world = newWorld(w.options.node, withLease(w.options.render, &lease))
+			if w.options.origin.live() {
+				w.world.cluster.RequireNamespaces()
+			}
 			return true, nil
 		}
 		if exit.Of(err).AwaitsChange() {
@@ -186,7 +195,7 @@ func (w *watcher) take(batch []objects.Event) {
 		e := &batch[i]
 		w.synced = w.synced || e.Synced
 		if e.Status {
-			w.broken = e.Faults
+			w.broken, w.awaits = e.Faults, e.Awaits
 		}
 		if err := e.Apply(w.world.cluster); err != nil {
 			w.broken = append(w.broken, err)

@@ -12,23 +12,26 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/towpath/towpath/lib/ruleset"
 	"github.com/towpath/towpath/lib/state"
 )
 
 // watched is a run of policy-render watch on directories of its own.
 type watched struct {
-	t       *testing.T
-	dir     state.Dir
-	objects string
-	notify  *net.UnixConn
-	said    []string // READY and STATUS lines
-	log     *bytes.Buffer
-	cmd     *exec.Cmd
+	t        *testing.T
+	dir      state.Dir
+	objects  string
+	notify   *net.UnixConn
+	said     []string // READY and STATUS lines
+	log      *bytes.Buffer
+	cmd      *exec.Cmd
+	patience time.Duration
 }
 
 func newWatched(t *testing.T) *watched {
-	w := &watched{t: t, dir: state.Dir(t.TempDir()), objects: t.TempDir(), log: &bytes.Buffer{}}
+	w := &watched{t: t, dir: state.Dir(t.TempDir()), objects: t.TempDir(), log: &bytes.Buffer{}, patience: 20 * time.Second}
 	w.write(w.dir.Lease(), dualLease)
 	return w
 }
@@ -98,9 +101,13 @@ func (w *watched) says(text string) {
 
 func (w *watched) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); <-time.After(5 * time.Millisecond) {
+	for end := time.Now().Add(w.patience); !ok(); <-time.After(5 * time.Millisecond) {
+		var ended unix.Siginfo
+		if w.cmd != nil && unix.Waitid(unix.P_PID, w.cmd.Process.Pid, &ended, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil) == nil && ended.Signo != 0 {
+			w.t.Fatalf("%s: the program ended; said %q", what, w.said)
+		}
 		if time.Now().After(end) {
-			w.t.Fatalf("%s: not within 20 s; said %q", what, w.said)
+			w.t.Fatalf("%s: not within %s; said %q", what, w.patience, w.said)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"slices"
@@ -69,7 +70,7 @@ func (w *world) manifest() *ruleset.Manifest {
 }
 
 // readWorld reads all inputs once. Without a run directory only the objects count.
-func readWorld(o options, dir state.Dir, useDir bool, from objects.Options) (*world, error) {
+func readWorld(ctx context.Context, o options, dir state.Dir, useDir bool) (*world, error) {
 	c, node := o.render, o.node
 	if useDir {
 		lease, err := state.Load[state.Lease](dir.Lease())
@@ -87,7 +88,10 @@ func readWorld(o options, dir state.Dir, useDir bool, from objects.Options) (*wo
 		return nil, errNoNode
 	}
 	w := newWorld(node, c)
-	list, err := objects.ReadPath(o.objects, from)
+	if o.origin.live() {
+		w.cluster.RequireNamespaces()
+	}
+	list, err := o.origin.read(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -68,14 +68,14 @@ func BenchmarkStart(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/peers=%d", kind, count), func(b *testing.B) {
 				n := newNode(b, 1, typeVXLAN, false, false).alone().crowd(count)
 				if kind == "unchanged" {
-					n.do("apply")
+					n.Exec("apply")
 				}
 				var seconds, cpu, rss float64
 				runs := 0
 				for b.Loop() {
 					b.StopTimer()
 					if kind == "empty" {
-						n.do("down")
+						n.Exec("down")
 					}
 					l := n.listen(b)
 					b.StartTimer()
@@ -143,7 +143,7 @@ func BenchmarkJoin(b *testing.B) {
 				l.wait(func(e nl.Event) bool { return !e.Gone && e.Route.Dst == guest.Subnet.IPv4 })
 				joins = append(joins, time.Since(start))
 				start = time.Now()
-				os.Remove(n.run.Peer(guest.Node))
+				os.Remove(n.Dir.Peer(guest.Node))
 				l.wait(func(e nl.Event) bool { return e.Gone && e.Route.Dst == guest.Subnet.IPv4 })
 				leaves = append(leaves, time.Since(start))
 			}
@@ -155,6 +155,38 @@ func BenchmarkJoin(b *testing.B) {
 				}
 			}
 			w.stop(b)
+		})
+	}
+}
+
+// BenchmarkPeriod is a look at everything that finds nothing, as there is one every 30 s.
+func BenchmarkPeriod(b *testing.B) {
+	for _, count := range []int{1000, 5000} {
+		b.Run(fmt.Sprintf("peers=%d", count), func(b *testing.B) {
+			n := newNode(b, 1, typeVXLAN, false, false).alone().crowd(count)
+			n.Exec("apply")
+			past := time.Now().Add(-time.Minute)
+			if err := os.Chtimes(n.Dir.Peers(), past, past); err != nil {
+				b.Fatal(err)
+			}
+			conn, socket := n.sockets()
+			e := &engine{files: files{run: n.Dir}, failed: map[string]string{}, conflicts: map[string]string{}}
+			if err := e.files.readHead(); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := e.files.readPeers(); err != nil {
+				b.Fatal(err)
+			}
+			if err := e.observe(conn, socket); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				changed, err := e.files.readPeers()
+				same, failed := e.verify(conn, socket)
+				if len(changed) > 0 || err != nil || !same || failed != nil {
+					b.Fatal(changed, err, same, failed)
+				}
+			}
 		})
 	}
 }

@@ -26,6 +26,8 @@ type engine struct {
 
 	failed    map[string]string // node: the kernel's refusal
 	conflicts map[string]string // node: a foreign route in the way
+
+	retiring map[string]state.Retiring
 }
 
 // rebuild decides about every peer anew.
@@ -135,7 +137,7 @@ func (e *engine) settle(node string, touched *keys) {
 		}
 		n := v[i].entry
 		e.want.routes[n.route.Dst] = owned[nl.Route]{n.route, node}
-		if n.tunnel {
+		if n.vtep {
 			e.want.neighs[n.neigh.NeighKey] = owned[nl.Neigh]{n.neigh, node}
 			e.want.fdb[n.fdb.FDBKey] = owned[nl.FDB]{n.fdb, node}
 		}
@@ -197,7 +199,7 @@ func (e *engine) routes() state.Routes {
 		used := false
 		if v := e.verdicts[node]; v != nil {
 			for i, f := range state.Families {
-				used = used || v[i].use && v[i].reason == ""
+				used = used || v[i].elsewhere || v[i].use && v[i].reason == ""
 				if why := e.view.suspended(f); v[i].use && why != "" {
 					reasons = append(reasons, fmt.Sprintf("%s: device %q: %s", f, e.view.device.Of(f).name, why))
 				}
@@ -220,7 +222,7 @@ func (e *engine) routes() state.Routes {
 			r.LeftOut[node] = "it has no subnet of a family that this node uses"
 		}
 	}
-	r.Foreign = e.foreign()
+	r.Foreign, r.Retiring = e.foreign(), e.retiring
 	return r
 }
 
@@ -249,7 +251,7 @@ func (k *keys) entry(n entry) {
 		return
 	}
 	k.routes[n.route.Dst] = struct{}{}
-	if n.tunnel {
+	if n.vtep {
 		k.neighs[n.neigh.NeighKey] = struct{}{}
 		k.fdb[n.fdb.FDBKey] = struct{}{}
 	}
@@ -258,7 +260,7 @@ func (k *keys) entry(n entry) {
 // hold names what the kernel has for a subnet that was held.
 func (k *keys) hold(subnet netip.Prefix, e *engine) {
 	k.routes[subnet] = struct{}{}
-	for index := range e.view.ours {
+	for index := range e.view.vteps {
 		key := nl.NeighKey{Link: index, IP: subnet.Addr()}
 		if n, ok := e.have.neighs[key]; ok {
 			k.neighs[key] = struct{}{}

@@ -19,20 +19,20 @@ func (w *watcher) drain() error {
 // take updates what is there and names it in touched. It returns true when entries may have changed
 // that the kernel does not tell of, or when the devices did: then everything must be listed again.
 func (e *engine) take(ev nl.Event, touched *keys) (dirty bool) {
-	straight := e.view.kind == typeHostGW || e.view.direct
+	straight := e.view.overUplink()
 	switch ev.What {
 	case nl.Everything:
 		return true
 	case nl.LinkEvent:
 		l := ev.Link
-		return e.view.ours[l.Index] != "" || e.view.names[l.Index] == "" && l.Kind == typeVXLAN && l.Alias == mark || e.named(l.Name) ||
+		return e.view.ours[l.Index] != "" || e.view.names[l.Index] == "" && made(l) || e.named(l.Name) ||
 			straight && (l.Index == e.view.uplink.index || l.Name == e.view.uplink.name)
 	case nl.AddrEvent: // a device that loses its last address silently loses its routes
 		return e.view.ours[ev.Addr.Link] != "" || straight && ev.Addr.Link == e.view.uplink.index
 	case nl.RouteEvent:
 		return e.takeRoute(ev, touched, straight)
 	case nl.NeighEvent:
-		if e.view.ours[ev.Neigh.Link] == "" {
+		if e.view.vteps[ev.Neigh.Link] == "" {
 			return false
 		}
 		if touched.neighs[ev.Neigh.NeighKey] = struct{}{}; ev.Gone {
@@ -41,7 +41,7 @@ func (e *engine) take(ev nl.Event, touched *keys) (dirty bool) {
 			e.have.neighs[ev.Neigh.NeighKey] = ev.Neigh
 		}
 	case nl.FDBEvent:
-		if e.view.ours[ev.FDB.Link] == "" {
+		if e.view.vteps[ev.FDB.Link] == "" {
 			return false
 		}
 		if touched.fdb[ev.FDB.FDBKey] = struct{}{}; !ev.Gone {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/state"
@@ -20,6 +21,7 @@ type files struct {
 	synced bool  // a full listing stands behind peers/
 	syncer error // why .synced cannot be trusted, nil also when it is just missing
 	peers  map[string]*peerFile
+	listed stamp // peers/ when every file of it was looked at; zero: look again
 }
 
 // peerFile is one file of peers/. A file that broke keeps the peer that was read from it before.
@@ -34,8 +36,12 @@ type peerFile struct {
 type stamp struct {
 	inode uint64
 	size  int64
-	time  int64
+	time  int64 // ns
 }
+
+// tick is more than what the clock of a file system may stand still: of what has only just changed, a further change may not
+// be seen by its time.
+const tick = time.Second
 
 func stampOf(info fs.FileInfo) stamp {
 	s := stamp{size: info.Size(), time: info.ModTime().UnixNano()}
@@ -60,8 +66,8 @@ func (f *files) readHead() error {
 		return exit.WithHint(exit.Errorf(exit.TryAgain, "backend of %q is %q, of %q %q", f.run.Lease(), lease.Backend.Type, f.run.Link(), link.Publish.Type),
 			"the backend was changed: its setup program writes %q anew", f.run.Link())
 	}
-	if t := link.Publish.Type; t != typeVXLAN && t != typeHostGW {
-		return exit.Errorf(exit.BadConfig, "read %q: key \"publish.type\": route-sync has no routes for backend %q", f.run.Link(), t)
+	if _, known := kinds[link.Publish.Type]; !known {
+		return exit.Errorf(exit.BadConfig, "read %q: key \"publish.type\": route-sync has no routes for backend %q", f.run.Link(), link.Publish.Type)
 	}
 	for _, family := range state.Families {
 		if d := link.Device.Of(family); lease.Subnet.Has(family) && d.Name == "" {
@@ -89,9 +95,18 @@ func (f *files) readSynced() {
 }
 
 // readPeers brings every peer up to date and returns the nodes whose file changed, came or went. A
-// file that was not replaced is not read again.
+// file that was not replaced is not read again; where none was, since that changes the directory, they are not even listed.
 func (f *files) readPeers() ([]string, error) {
+	synced := f.synced
 	f.readSynced()
+	now := stamp{}
+	if info, err := os.Stat(f.run.Peers()); err == nil && time.Since(info.ModTime()) > tick {
+		now = stampOf(info)
+	}
+	if now != (stamp{}) && now == f.listed && f.synced == synced {
+		return nil, nil
+	}
+	f.listed = stamp{}
 	entries, err := os.ReadDir(f.run.Peers())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read %q: %w", f.run.Peers(), errors.Unwrap(err))
@@ -119,6 +134,9 @@ func (f *files) readPeers() ([]string, error) {
 			changed = append(changed, node)
 		}
 	}
+	if f.errors() == nil {
+		f.listed = now // before anything was read: what changed since changes it
+	}
 	return changed, nil
 }
 
@@ -143,6 +161,9 @@ func (f *files) readPeer(node string) bool {
 		err = &state.Error{Path: path, Key: "node", Err: fmt.Errorf("%q in the file of %q", now.peer.Node, node)}
 	}
 	now.known, now.err = err == nil, err
+	if err != nil {
+		f.listed = stamp{} // it may be mended in place
+	}
 	if err != nil && was != nil && was.known {
 		now.peer, now.known = was.peer, true
 	}

@@ -25,7 +25,7 @@ func TestBadInput(t *testing.T) {
 	n.knows(peerOf(3))
 	n.apply()
 	before := n.Snapshot()
-	for _, path := range []string{n.run.Lease(), n.run.Link(), n.run.PeersSynced(), n.run.Peer("n3")} {
+	for _, path := range []string{n.Dir.Lease(), n.Dir.Link(), n.Dir.PeersSynced(), n.Dir.Peer("n3")} {
 		good, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -38,7 +38,7 @@ func TestBadInput(t *testing.T) {
 			"newer":      {strings.Replace(string(good), `"version": 1`, `"version": 99`, 1), `key "version"`},
 			"no version": {"{}", `key "version"`},
 		}
-		if path == n.run.Peer("n3") {
+		if path == n.Dir.Peer("n3") {
 			bad["other node"] = struct{ text, says string }{strings.Replace(string(good), `"n3"`, `"n2"`, 1), `key "node"`}
 			bad["no prefix"] = struct{ text, says string }{strings.Replace(string(good), "10.244.3.0/24", "10.244.3/24", 1), `key "subnet`}
 			bad["junk MAC"] = struct{ text, says string }{strings.Replace(string(good), "02:00:00:00:00:03", "02:00", 1), `key "backend.data.VtepMAC"`}
@@ -49,7 +49,7 @@ func TestBadInput(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, verb := range []string{"plan", "apply"} {
-					out, errs, code := n.do(verb)
+					out, errs, code := n.Exec(verb)
 					if code != exit.BadInput || !strings.Contains(errs, b.says) || !strings.Contains(errs, path) {
 						t.Errorf("%s: exit %d: %s", verb, code, errs)
 					}
@@ -80,7 +80,7 @@ func TestBrokenWhileWatching(t *testing.T) {
 	n.knows(peerOf(3))
 	n.watch()
 	n.ready()
-	for _, path := range []string{n.run.Peer("n2"), n.run.Lease(), n.run.Link(), n.run.PeersSynced()} {
+	for _, path := range []string{n.Dir.Peer("n2"), n.Dir.Lease(), n.Dir.Link(), n.Dir.PeersSynced()} {
 		if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestBrokenWhileWatching(t *testing.T) {
 		}
 		return ""
 	})
-	os.Remove(n.run.Peer("n3"))
+	os.Remove(n.Dir.Peer("n3"))
 	n.Run("ip", "route", "del", "10.244.2.0/24")
 	n.Eventually(deadline, func() string {
 		if out := n.Run("ip", "route", "show", "proto", "116"); strings.Count(out, "\n") != 2 {
@@ -117,9 +117,9 @@ func TestMissingInput(t *testing.T) {
 	n.files().knows(peerOf(2))
 	n.apply()
 	before := n.Snapshot()
-	for _, path := range []string{n.run.Link(), n.run.Lease()} {
+	for _, path := range []string{n.Dir.Link(), n.Dir.Lease()} {
 		os.Remove(path)
-		if out, errs, code := n.do("apply"); code != exit.TryAgain || out != "" || !strings.Contains(errs, path) || !strings.Contains(errs, "\nhint: ") {
+		if out, errs, code := n.Exec("apply"); code != exit.TryAgain || out != "" || !strings.Contains(errs, path) || !strings.Contains(errs, "\nhint: ") {
 			t.Errorf("exit %d: %s%s", code, out, errs)
 		}
 	}

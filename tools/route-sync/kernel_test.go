@@ -64,13 +64,13 @@ func TestPacketsArrive(t *testing.T) {
 				a.Run("ping", "-6", "-c1", "-W5", "-I", "fd00:10:0:1::9", "fd00:10:0:2::9")
 			}
 			for _, n := range []*node{a, b} {
-				if out, errs, code := n.do("down"); code != exit.OK {
+				if out, errs, code := n.Exec("down"); code != exit.OK {
 					t.Fatalf("down: %s%s", out, errs)
 				}
 				if d := cmp.Diff(before[n], n.Snapshot()); d != "" {
 					t.Errorf("down leaves (-before +after)\n%s", d)
 				}
-				if _, err := os.Stat(n.run.Routes()); err == nil {
+				if _, err := os.Stat(n.Dir.Routes()); err == nil {
 					t.Error("down leaves routes.json")
 				}
 			}
@@ -215,7 +215,7 @@ func TestOneFailingPeer(t *testing.T) {
 	for i := 2; i <= 9; i++ {
 		n.knows(peerOf(i))
 	}
-	out, errs, code := n.do("apply")
+	out, errs, code := n.Exec("apply")
 	if code != exit.Refused || !strings.Contains(errs, "ip route add 10.244.3.0/24") || !strings.Contains(out, "ip route add 10.244.9.0/24") {
 		t.Errorf("apply: exit %d\n%s%s", code, out, errs)
 	}
@@ -255,10 +255,10 @@ func TestStaleEntries(t *testing.T) {
 	n.apply()
 	before := n.Snapshot()
 	for i := 3; i <= 5; i++ {
-		os.Remove(n.run.Peer(fmt.Sprintf("n%d", i)))
+		os.Remove(n.Dir.Peer(fmt.Sprintf("n%d", i)))
 	}
-	os.Remove(n.run.PeersSynced())
-	if out, errs, code := n.do("apply"); code != exit.TryAgain || out != "" || !strings.Contains(errs, ".synced") {
+	os.Remove(n.Dir.PeersSynced())
+	if out, errs, code := n.Exec("apply"); code != exit.TryAgain || out != "" || !strings.Contains(errs, ".synced") {
 		t.Errorf("without .synced: exit %d\n%s%s", code, out, errs)
 	}
 	if d := cmp.Diff(before, n.Snapshot()); d != "" {
@@ -303,7 +303,7 @@ func TestChangesLeaveNothingBehind(t *testing.T) {
 	step("address", func() { p.PublicIP.IPv4 = netip.MustParseAddr("192.168.0.200"); n.knows(p) })
 	step("subnet", func() { p.Subnet.IPv4 = netip.MustParsePrefix("10.244.200.0/24"); n.knows(p) })
 	step("rename", func() {
-		os.Remove(n.run.Peer("n2"))
+		os.Remove(n.Dir.Peer("n2"))
 		p.Node = "other"
 		n.knows(p)
 	})

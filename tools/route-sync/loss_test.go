@@ -53,12 +53,12 @@ func TestRepairedIsOthersDoing(t *testing.T) {
 	n.Eventually(deadline, n.planned)
 	n.Run("ip", "route", "del", "10.244.3.0/24")
 	n.Eventually(deadline, func() string { return repairs(n, 1) })
-	link, err := state.Load[state.Link](n.run.Link())
+	link, err := state.Load[state.Link](n.Dir.Link())
 	if err != nil {
 		t.Fatal(err)
 	}
 	link.MTU--
-	n.save(n.run.Link(), link)
+	n.Save(n.Dir.Link(), link)
 	n.Run("ip", "link", "del", "flannel.1")
 	n.device()
 	n.knows(dualPeer(6))

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/state"
 )
@@ -33,9 +34,8 @@ func TestScript(t *testing.T) { nstest.Scripts(t, testscript.Params{Dir: "testda
 // node is a namespace that stands for a node: an uplink eth0, and what the programs before this one
 // leave there.
 type node struct {
-	*nstest.Namespace
+	nstest.Node
 	t       testing.TB
-	run     state.Dir
 	number  int
 	backend string
 	dual    bool
@@ -52,11 +52,26 @@ func mac6(number int) string {
 
 // newNode makes node number i without an uplink: 10.244.i.0/24, 192.168.0.i, fd00::i.
 func newNode(t testing.TB, number int, backend string, dual, direct bool) *node {
-	n := &node{
-		Namespace: nstest.New(t, "node"), t: t, run: state.Dir(t.TempDir()), number: number, backend: backend, dual: dual, direct: direct,
+	return &node{Node: nstest.NewNode(t), t: t, number: number, backend: backend, dual: dual, direct: direct}
+}
+
+// sockets opens both of the kernel's sockets in the node, until the test ends.
+func (n *node) sockets() (conn *nl.Conn, socket *nl.Socket) {
+	n.t.Helper()
+	var err error
+	n.Do(func() {
+		if conn, err = nl.Open(); err == nil {
+			socket, err = nl.OpenSocket()
+		}
+	})
+	if err != nil {
+		n.t.Fatal(err)
 	}
-	n.NoDAD()
-	return n
+	n.t.Cleanup(func() {
+		socket.Close()
+		conn.Close()
+	})
+	return conn, socket
 }
 
 // alone gives the node an uplink that leads to itself.
@@ -81,12 +96,12 @@ func (n *node) device() {
 	}
 	i := fmt.Sprint(n.number)
 	n.Run("ip", "link", "add", "flannel.1", "address", mac(n.number), "mtu", "1450", "type", "vxlan", "id", "1", "dev", "eth0", "local", "192.168.0."+i, "dstport", "8472", "nolearning")
-	n.Run("ip", "link", "set", "flannel.1", "alias", mark)
+	n.Run("ip", "link", "set", "flannel.1", "alias", nl.Mark)
 	n.Run("ip", "addr", "add", "10.244."+i+".0/32", "dev", "flannel.1")
 	n.Run("ip", "link", "set", "flannel.1", "up")
 	if n.dual {
 		n.Run("ip", "link", "add", "flannel-v6.1", "address", mac6(n.number), "mtu", "1430", "type", "vxlan", "id", "1", "dev", "eth0", "local", fmt.Sprintf("fd00::%x", n.number), "dstport", "8472", "nolearning")
-		n.Run("ip", "link", "set", "flannel-v6.1", "alias", mark)
+		n.Run("ip", "link", "set", "flannel-v6.1", "alias", nl.Mark)
 		n.Run("ip", "addr", "add", fmt.Sprintf("fd00:10:0:%x::/128", n.number), "dev", "flannel-v6.1", "nodad")
 		n.Run("ip", "link", "set", "flannel-v6.1", "up")
 	}
@@ -118,9 +133,9 @@ func (n *node) files() *node {
 			link.Device.IPv6 = state.Device{Name: "flannel-v6.1", MTU: 1430, VNI: 1, VtepMAC: mac6(n.number)}
 		}
 	}
-	n.save(n.run.Lease(), lease)
-	n.save(n.run.Link(), link)
-	n.save(n.run.PeersSynced(), state.PeersSynced{Version: 1, Store: "test"})
+	n.Save(n.Dir.Lease(), lease)
+	n.Save(n.Dir.Link(), link)
+	n.Save(n.Dir.PeersSynced(), state.PeersSynced{Version: 1, Store: "test"})
 	return n
 }
 
@@ -142,31 +157,18 @@ func (n *node) peer() state.Peer {
 
 func (n *node) knows(p state.Peer) {
 	n.t.Helper()
-	n.save(n.run.Peer(p.Node), p)
-}
-
-// do runs the program and returns standard output, standard error and the exit status.
-func (n *node) do(args ...string) (stdout, stderr string, code exit.Code) {
-	n.t.Helper()
-	cmd := n.Self(append(args, "--run-dir", string(n.run))...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	if _, exited := err.(*exec.ExitError); err != nil && !exited { //nolint:errorlint // exec's own, not wrapped
-		n.t.Fatal(err)
-	}
-	return out.String(), errs.String(), exit.Code(cmd.ProcessState.ExitCode())
+	n.Save(n.Dir.Peer(p.Node), p)
 }
 
 // apply applies, and sees that nothing is left to do.
 func (n *node) apply(args ...string) string {
 	n.t.Helper()
-	out, errs, code := n.do(append([]string{"apply"}, args...)...)
+	out, errs, code := n.Exec(append([]string{"apply"}, args...)...)
 	if code != exit.OK {
 		n.t.Fatalf("apply: exit %d\n%s%s", code, out, errs)
 	}
 	for _, verb := range []string{"plan", "apply"} {
-		if out, errs, code := n.do(verb); out != "" || code != exit.OK {
+		if out, errs, code := n.Exec(verb); out != "" || code != exit.OK {
 			n.t.Errorf("%s after apply: exit %d\n%s%s", verb, code, out, errs)
 		}
 	}
@@ -175,7 +177,7 @@ func (n *node) apply(args ...string) string {
 
 // planned is "" when nothing is left to do, else what is.
 func (n *node) planned() string {
-	out, errs, code := n.do("plan")
+	out, errs, code := n.Exec("plan")
 	var ops []string
 	for line := range strings.Lines(out) {
 		if !strings.HasPrefix(line, "write ") { // at most one second late, which is fine
@@ -189,7 +191,7 @@ func (n *node) planned() string {
 }
 
 func (n *node) routes() state.Routes {
-	r, err := state.Load[state.Routes](n.run.Routes())
+	r, err := state.Load[state.Routes](n.Dir.Routes())
 	if err != nil {
 		n.t.Helper()
 		n.t.Fatal(err)
@@ -206,8 +208,14 @@ type watcherProcess struct {
 // watch starts the program and waits for routes.json. It is ended with the test.
 func (n *node) watch(args ...string) *watcherProcess {
 	n.t.Helper()
-	os.Remove(n.run.Routes())
-	w := &watcherProcess{Cmd: n.Self(append([]string{"watch", "--run-dir", string(n.run)}, args...)...)}
+	os.Remove(n.Dir.Routes())
+	return n.goOn(args...)
+}
+
+// goOn starts the program where an earlier run left routes.json.
+func (n *node) goOn(args ...string) *watcherProcess {
+	n.t.Helper()
+	w := &watcherProcess{Cmd: n.Program(append([]string{"watch"}, args...)...)}
 	w.Stdout, w.Stderr = &w.log, &w.log
 	if err := w.Start(); err != nil {
 		n.t.Fatal(err)
@@ -224,7 +232,7 @@ func (n *node) watch(args ...string) *watcherProcess {
 func (n *node) ready() {
 	n.t.Helper()
 	n.Eventually(30*time.Second, func() string {
-		if _, err := os.Stat(n.run.Routes()); err != nil {
+		if _, err := os.Stat(n.Dir.Routes()); err != nil {
 			return err.Error()
 		}
 		return ""

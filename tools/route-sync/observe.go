@@ -18,13 +18,18 @@ func (e *engine) look(conn *nl.Conn) error {
 	lease, link := e.files.lease, e.files.link
 	e.view = view{
 		node: lease.Node, kind: link.Publish.Type, network: lease.Network, subnet: lease.Subnet, publicIP: lease.PublicIP,
-		direct: link.DirectRouting, uplink: device{name: link.Uplink}, ours: map[int]string{}, names: make(map[int]string, len(links)),
+		direct: link.DirectRouting, uplink: device{name: link.Uplink},
+		ours: map[int]string{}, vteps: map[int]string{}, names: make(map[int]string, len(links)),
 	}
 	byName := make(map[string]nl.Link, len(links))
 	for _, l := range links {
 		byName[l.Name], e.view.names[l.Index] = l, l.Name
-		if l.Kind == typeVXLAN && l.Alias == mark {
+		ours := made(l) || e.takeOver && e.linked(l)
+		if ours {
 			e.view.ours[l.Index] = l.Name
+		}
+		if ours && l.Kind == typeVXLAN {
+			e.view.vteps[l.Index] = l.Name
 		}
 	}
 	e.view.uplink.index = byName[link.Uplink].Index
@@ -38,14 +43,25 @@ func (e *engine) look(conn *nl.Conn) error {
 		switch {
 		case !ok:
 			have.why = "no such device"
-		case e.view.kind == typeVXLAN && e.view.ours[l.Index] == "":
-			have.why = fmt.Sprintf("not a VXLAN device with the alias %q", mark)
+		case e.view.kind == typeVXLAN && e.view.vteps[l.Index] == "":
+			have.why = fmt.Sprintf("not a VXLAN device with the alias %q", nl.Mark)
 		case !l.Up:
 			have.why = "it is down"
 		}
+		if ok && kinds[e.view.kind].tunnel != nil && have.why == "" {
+			e.view.ours[l.Index] = l.Name
+		}
 		e.view.device.Set(f, have)
 	}
-	return nil
+	return e.lookAtTunnels(conn)
+}
+
+// made says that a setup program of towpath made the device.
+func made(l nl.Link) bool { return l.Alias == nl.Mark && tunnelKinds[l.Kind] }
+
+// linked says whether link.json names a device for a tunnel: where that is to be taken over, its mark may still be to come.
+func (e *engine) linked(l nl.Link) bool {
+	return tunnelKinds[l.Kind] && (e.files.link.Device.IPv4.Name == l.Name || e.files.link.Device.IPv6.Name == l.Name)
 }
 
 // list reads every entry that concerns us.
@@ -55,7 +71,7 @@ func (e *engine) list(socket *nl.Socket) error {
 		routes: make(map[netip.Prefix][]nl.Route, n), neighs: make(map[nl.NeighKey]nl.Neigh, n), fdb: make(map[nl.FDBKey][]nl.FDB, n),
 	}
 	err := socket.Routes(0, func(r nl.Route) { e.route(r, false) })
-	for index := range e.view.ours {
+	for index := range e.view.vteps {
 		if err == nil {
 			err = socket.Neighs(index, func(n nl.Neigh) { e.have.neighs[n.NeighKey] = n })
 		}
@@ -112,7 +128,7 @@ func (e *engine) fdb(f nl.FDB) {
 // paths asks the kernel which public addresses are on the uplink's own link, where that matters. With
 // only, it asks for those peers alone.
 func (e *engine) paths(socket *nl.Socket, only []string) error {
-	if e.view.kind != typeHostGW && !e.view.direct {
+	if !e.view.overUplink() {
 		e.onLink = nil
 		return nil
 	}

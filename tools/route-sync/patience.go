@@ -87,5 +87,8 @@ func (w *watcher) next() time.Duration {
 	if w.report.stale {
 		next = min(next, w.report.in(now))
 	}
+	for _, r := range w.e.retiring {
+		next = min(next, max(r.Since.Add(silence).Sub(now), reportEvery))
+	}
 	return next
 }

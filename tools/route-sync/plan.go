@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/state"
@@ -81,7 +82,7 @@ func Diff(want wanted, have kernel, scope *keys, r rules) diff {
 	}
 	heldMACs := map[nl.FDBKey]bool{}
 	for p := range r.held {
-		for index := range r.view.ours {
+		for index := range r.view.vteps {
 			if n, ok := have.neighs[nl.NeighKey{Link: index, IP: p.Addr()}]; ok {
 				heldMACs[nl.FDBKey{Link: index, MAC: n.MAC}] = true
 			}
@@ -97,7 +98,7 @@ func Diff(want wanted, have kernel, scope *keys, r rules) diff {
 	for key := range scope.neighs {
 		w, ok := want.neighs[key]
 		h, there := have.neighs[key]
-		dev := r.view.ours[key.Link]
+		dev := r.view.vteps[key.Link]
 		_, held := r.held[netip.PrefixFrom(key.IP, key.IP.BitLen())]
 		switch {
 		case dev == "" || r.view.idle(key.Link):
@@ -109,7 +110,7 @@ func Diff(want wanted, have kernel, scope *keys, r rules) diff {
 	}
 	for key := range scope.fdb {
 		w, ok := want.fdb[key]
-		dev := r.view.ours[key.Link]
+		dev := r.view.vteps[key.Link]
 		if dev == "" || r.view.idle(key.Link) {
 			continue
 		}
@@ -162,6 +163,22 @@ func (d *diff) route(w owned[nl.Route], have []nl.Route, r rules, held bool, add
 	}
 }
 
+// untag lists what makes our routes look as flannel makes them: without a protocol. Neighbours and FDB entries carry
+// no mark of their own.
+func untag(have kernel, v view) []change {
+	var changes []change
+	for _, routes := range have.routes {
+		for _, h := range routes {
+			if h.Protocol == nl.ProtocolTowpath && !h.Other {
+				h.Protocol = nl.ProtocolBoot
+				changes = append(changes, change{Change: nl.RouteChange{Verb: nl.Replace, Route: h, Dev: v.names[h.Link]}, order: addRoute})
+			}
+		}
+	}
+	slices.SortFunc(changes, compare)
+	return changes
+}
+
 // deletable is as much of a route as the kernel needs to find it.
 func deletable(h nl.Route) nl.Route {
 	if h.Other {
@@ -181,10 +198,11 @@ func (r rules) flannels(have, want nl.Route) bool {
 	if have.Protocol != nl.ProtocolBoot || have.Other {
 		return false
 	}
-	if r.view.ours[have.Link] != "" {
-		return true
+	if r.view.ours[have.Link] != "" || r.takeOver && strings.HasPrefix(r.view.names[have.Link], "flannel") {
+		return true // the latter leads over the device of the back end that the node had before
 	}
-	return have.Link == r.view.uplink.index && have.Link != 0 && (r.takeOver && want.Dst.IsValid() || have.Gateway == want.Gateway && have.Link == want.Link)
+	// Over the uplink a route may be anybody's: one that leads just where ours does is no loss, others need the word.
+	return !kinds[r.view.kind].elsewhere() && have.Link == r.view.uplink.index && have.Link != 0 && (r.takeOver && have.Gateway.IsValid() || have.Gateway == want.Gateway && have.Link == want.Link)
 }
 
 // idle says that the device of an index cannot be used now.

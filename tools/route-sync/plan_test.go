@@ -77,11 +77,15 @@ bridge fdb del 02:00:00:00:00:01 dev flannel.1 dst 192.168.0.1 self
 				p.Node = ""
 			}, "",
 		},
-		{"other backend", func(_ *engine, p *state.Peer) { p.Backend.Type = "wireguard" }, away1},
+		{"other backend", func(_ *engine, p *state.Peer) { p.Backend.Type = "ipsec" }, away1},
 		{"the backend that the cluster changes to", func(_ *engine, p *state.Peer) { p.Backend.Type = typeHostGW }, ""},
 		{"other VNI", func(_ *engine, p *state.Peer) {
 			p.Backend.Data = json.RawMessage(`{"VNI":2,"VtepMAC":"02:00:00:00:00:01"}`)
-		}, away1},
+		}, ""},
+		{"other port", func(e *engine, p *state.Peer) {
+			e.view.device.IPv4.port = defaultPort
+			p.Backend.Data = json.RawMessage(`{"VNI":1,"VtepMAC":"02:00:00:00:00:01","Port":4789}`)
+		}, ""},
 		{"its end of the tunnel is not known for now", func(_ *engine, p *state.Peer) { p.Backend.Data = nil }, ""},
 		{"junk instead of its MAC address", func(_ *engine, p *state.Peer) { p.Backend.Data = vtep("ff:ff:ff:ff:ff:ff") }, ""},
 		{"device down", func(e *engine, p *state.Peer) {
@@ -158,6 +162,13 @@ func TestHostGW(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 	if r := e.routes(); r.Peers != 1 || !strings.Contains(r.LeftOut["n2"], "192.168.0.2 is not on the link of eth0") {
+		t.Errorf("routes.json: %+v", r)
+	}
+	e.onLink[netip.MustParseAddr("192.168.0.1")] = false // this node changed its uplink, the peer has yet to
+	if d := e.settleAll(t); d != "" {
+		t.Errorf("the way over the last uplink goes:\n%s", d)
+	}
+	if r := e.routes(); r.Peers != 0 || !strings.Contains(r.LeftOut["n1"], "not on the link of eth0") {
 		t.Errorf("routes.json: %+v", r)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -107,14 +106,14 @@ func TestWaitsForTheDevice(t *testing.T) {
 		}
 		return ""
 	})
-	if _, err := os.Stat(n.run.Routes()); err == nil {
+	if _, err := os.Stat(n.Dir.Routes()); err == nil {
 		t.Error("routes.json is there before the device")
 	}
 	n.device()
 	n.ready()
 	n.Eventually(deadline, n.planned)
 	w.stop(t)
-	if r, err := state.Load[state.Routes](n.run.Routes()); err != nil || r.Peers != 1 {
+	if r, err := state.Load[state.Routes](n.Dir.Routes()); err != nil || r.Peers != 1 {
 		t.Errorf("routes.json: %+v %v", r, err)
 	}
 }
@@ -131,20 +130,8 @@ func TestVerify(t *testing.T) {
 	}
 	n.Run("ip", "route", "add", "default", "via", "192.168.0.9")
 	n.apply()
-	var conn *nl.Conn
-	var socket *nl.Socket
-	var err error
-	n.Do(func() {
-		if conn, err = nl.Open(); err == nil {
-			socket, err = nl.OpenSocket()
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	defer socket.Close()
-	e := &engine{files: files{run: n.run}, failed: map[string]string{}}
+	conn, socket := n.sockets()
+	e := &engine{files: files{run: n.Dir}, failed: map[string]string{}}
 	observe := func() {
 		t.Helper()
 		if err := e.files.readHead(); err != nil {

@@ -49,17 +49,17 @@ func TestStatusFails(t *testing.T) {
 	n.knows(peerOf(2))
 	n.watch()
 	said("1 peers, 0 left out")
-	good, err := os.ReadFile(n.run.Link())
+	good, err := os.ReadFile(n.Dir.Link())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(n.run.Link(), []byte("{"), 0o644); err != nil {
+	if err := os.WriteFile(n.Dir.Link(), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	said(state.Failing + "keeping to what was read before")
 	n.knows(peerOf(3))
 	said(state.Failing + "keeping to what was read before")
-	if err := os.WriteFile(n.run.Link(), good, 0o644); err != nil {
+	if err := os.WriteFile(n.Dir.Link(), good, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	said("2 peers, 0 left out")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nl"
@@ -12,9 +13,10 @@ import (
 )
 
 func (s *step) newEngine() *engine {
+	last, _ := state.Load[state.Routes](s.env.RunDir.Routes()) // its own file: a broken one is written anew
 	return &engine{
 		files: files{run: s.env.RunDir}, takeOver: s.env.Bool("take-over"),
-		failed: map[string]string{}, conflicts: map[string]string{},
+		failed: map[string]string{}, conflicts: map[string]string{}, retiring: last.Retiring,
 	}
 }
 
@@ -39,6 +41,13 @@ func (s *step) Plan(context.Context) ([]plan.Op, error) {
 	if why != "" {
 		errs = append(errs, exit.WithHint(exit.Errorf(exit.TryAgain, "%s", why), "the backend's setup program makes it"))
 	} else if e.files.synced {
+		due, err := e.retire(s.conn, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range due {
+			ops = append(ops, s.conn.LinkDel(name))
+		}
 		write, err := e.report()
 		if err != nil {
 			return nil, err
@@ -77,7 +86,7 @@ func (e *engine) report() (plan.Op, error) {
 	if err != nil || write == nil {
 		return nil, err
 	}
-	return plan.Func{Text: write.String(), Run: func(context.Context) error {
+	return plan.Func{Text: write.String(), File: path, Run: func(context.Context) error {
 		_, err := state.Save(path, say())
 		return err
 	}}, nil
@@ -113,7 +122,7 @@ func (o op) DoMany(_ context.Context, ops []plan.Op) []error {
 	return errs
 }
 
-// remove lists everything that this program made, whatever its inputs say.
+// remove lists everything that this program made, whatever its inputs say; what is handed back stays, in flannel's form.
 func (s *step) remove() ([]plan.Op, error) {
 	e := s.newEngine()
 	if err := e.look(s.conn); err != nil {
@@ -122,8 +131,12 @@ func (s *step) remove() ([]plan.Op, error) {
 	if err := e.list(s.socket); err != nil {
 		return nil, err
 	}
+	changes := Diff(wanted{}, e.have, nil, rules{view: e.view, prune: true}).changes
+	if s.env.Bool("hand-back") {
+		changes = untag(e.have, e.view)
+	}
 	var ops []plan.Op
-	for _, c := range Diff(wanted{}, e.have, nil, rules{view: e.view, prune: true}).changes {
+	for _, c := range changes {
 		ops = append(ops, op{change: c, socket: s.socket})
 	}
 	if write := state.RemoveOp(s.env.RunDir.Routes()); write != nil {

@@ -26,10 +26,10 @@ func TestTake(t *testing.T) {
 		touched        int
 	}{
 		{"events lost", nl.Event{What: nl.Everything}, true, true, 0},
-		{"our device", link(flannel1, "flannel.1", mark), true, true, 0},
-		{"our device under another name", link(flannel1, "vx0", mark), true, true, 0},
+		{"our device", link(flannel1, "flannel.1", nl.Mark), true, true, 0},
+		{"our device under another name", link(flannel1, "vx0", nl.Mark), true, true, 0},
 		{"our device made again", link(77, "flannel.1", ""), true, true, 0},
-		{"an old device of ours", link(78, "flannel.9", mark), true, true, 0},
+		{"an old device of ours", link(78, "flannel.9", nl.Mark), true, true, 0},
 		{"a pod's device", link(79, "veth1", ""), false, false, 0},
 		{"the uplink", link(eth0, "eth0", ""), false, true, 0},
 		{"address of our device", addr(flannel1), true, true, 0},

@@ -20,7 +20,7 @@ func (e *engine) verify(conn *nl.Conn, socket *nl.Socket) (same bool, err error)
 			return false, nil
 		}
 	}
-	if now.view.uplink != e.view.uplink || !maps.Equal(now.view.ours, e.view.ours) {
+	if now.view.uplink != e.view.uplink || !maps.Equal(now.view.ours, e.view.ours) || !maps.Equal(now.view.vteps, e.view.vteps) {
 		return false, nil
 	}
 	if err := now.paths(socket, nil); err != nil {
@@ -48,7 +48,7 @@ func (e *engine) verify(conn *nl.Conn, socket *nl.Socket) (same bool, err error)
 			count(slices.Contains(e.have.routes[r.Dst], r))
 		}
 	})
-	for index := range e.view.ours {
+	for index := range e.view.vteps {
 		if err == nil {
 			err = socket.Neighs(index, func(n nl.Neigh) {
 				have, ok := e.have.neighs[n.NeighKey]

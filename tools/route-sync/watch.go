@@ -78,6 +78,7 @@ func (s *step) follow(ctx context.Context, ready func()) error {
 				s.env.Status("waiting: %v", err)
 			}
 		}
+		w.retire(ctx)
 		w.say()
 		timer := time.NewTimer(w.next())
 		select {
@@ -114,11 +115,14 @@ func (w *watcher) files() (changed bool, err error) {
 	f := &w.e.files
 	lease, link, synced := f.lease, f.link, f.synced
 	w.report.stale = w.report.stale || w.head != nil
+	before := w.head
 	if w.head = f.readHead(); w.head != nil {
 		if !w.started {
 			return false, w.head
 		}
-		w.env.Log.Error("keeping to what was read before", "err", w.head)
+		if before == nil || before.Error() != w.head.Error() { // each event reads again, and there may be many
+			w.env.Log.Error("keeping to what was read before", "err", w.head)
+		}
 		w.report.stale = true
 	}
 	peers, err := f.readPeers()

@@ -22,14 +22,15 @@ func world(kind string, direct bool) *engine {
 	e := &engine{failed: map[string]string{}, conflicts: map[string]string{}, files: files{run: "run", synced: true, peers: map[string]*peerFile{}}}
 	e.view = view{
 		node: "me", kind: kind, direct: direct, uplink: device{name: "eth0", index: eth0},
-		ours: map[int]string{flannel1: "flannel.1", flannel6: "flannel-v6.1"}, names: map[int]string{flannel1: "flannel.1", eth0: "eth0", flannel6: "flannel-v6.1"},
+		ours: map[int]string{flannel1: "flannel.1", flannel6: "flannel-v6.1"}, vteps: map[int]string{flannel1: "flannel.1", flannel6: "flannel-v6.1"},
+		names: map[int]string{flannel1: "flannel.1", eth0: "eth0", flannel6: "flannel-v6.1"},
 	}
 	e.view.network.IPv4, e.view.subnet.IPv4 = netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.244.0.0/24")
 	e.view.publicIP.IPv4 = netip.MustParseAddr("192.168.0.10")
 	e.view.device.IPv4 = device{name: "flannel.1", index: flannel1, vni: 1, mac: "02:00:00:00:00:00"}
 	if kind == typeHostGW {
 		e.view.device.IPv4 = e.view.uplink
-		e.view.ours = map[int]string{}
+		e.view.ours, e.view.vteps = map[int]string{}, map[int]string{}
 	}
 	e.onLink = map[netip.Addr]bool{}
 	e.have = kernel{routes: map[netip.Prefix][]nl.Route{}, neighs: map[nl.NeighKey]nl.Neigh{}, fdb: map[nl.FDBKey][]nl.FDB{}}

@@ -70,11 +70,39 @@ func (p *pass) contested(now time.Time, verb string) (wait bool) {
 }
 
 func (s *step) sameName() string {
+	switch {
+	case s.etcd != nil:
+		return fmt.Sprintf("another machine publishes the address %s too, or flanneld runs on this one: set --public-ip, or stop it", pairText(s.own.PublicIP))
+	case s.kube != nil:
+		return fmt.Sprintf("another machine uses the node name %q, or flanneld runs on this one: set --node, or stop it", s.node)
+	}
 	return fmt.Sprintf("another machine uses the node name %q: set --node", s.node)
+}
+
+// tellAway logs that the server does not answer, and that it does again.
+func (s *step) tellAway() {
+	if s.served == nil {
+		return
+	}
+	since, why := s.served.Away()
+	switch {
+	case why == nil && s.told["away"] != "":
+		s.tell("away", "", nil)
+		s.env.Log.Info("the store answers again", "store", s.store.URL())
+	case why != nil:
+		s.tell("away", since.String(), func() {
+			s.env.Log.Warn("the store does not answer: the last good files stay", "store", s.store.URL(), "err", why, "hint", hintText(why))
+		})
+	}
 }
 
 // status is the line for the supervisor.
 func (s *step) status(now time.Time) string {
+	if s.served != nil {
+		if since, why := s.served.Away(); why != nil {
+			return state.Failing + fmt.Sprintf("keeping what was known at %s: %v", since.Format(time.TimeOnly), why)
+		}
+	}
 	switch {
 	case !s.contest.over(now):
 		return state.Failing + fmt.Sprintf("%s; it publishes %s", s.sameName(), s.contest.other)

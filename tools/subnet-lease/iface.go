@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -19,6 +20,8 @@ type Selection struct {
 	CanReach netip.Addr       // invalid: not given
 	// PublicIP are fixed addresses to publish instead of the interface's own.
 	PublicIP state.Pair[netip.Addr]
+
+	because string // what names Ifaces, where it is not --iface
 }
 
 // Choice is the interface chosen.
@@ -92,7 +95,7 @@ func (s Selection) candidates(u nl.Uplinks, families []state.Family) (list []can
 	}
 	for _, want := range s.Ifaces {
 		addr, _ := netip.ParseAddr(want)
-		each(func(text string) bool { return text == want || addr.IsValid() && text == addr.String() }, "--iface "+want)
+		each(func(text string) bool { return text == want || addr.IsValid() && text == addr.String() }, cmp.Or(s.because, "--iface "+want))
 	}
 	for _, re := range s.Regexes {
 		each(func(text string) bool { return text != "lo" && re.MatchString(text) }, "--iface-regex "+re.String())

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -54,6 +57,8 @@ type node struct {
 	run     state.Dir
 	store   string
 	netConf string
+	uplink  string
+	env     []string
 }
 
 // newNode makes a node with the addresses 192.168.7.HOST/24 and fd00:7::HOST/64 and default routes.
@@ -75,26 +80,69 @@ func newNode(t testing.TB, name, host, store string) *node {
 	return n
 }
 
+// newMember makes a node in the test's own namespace, where servers are: an uplink uHOST and a run directory.
+func newMember(t testing.TB, name string, host int, store string) *node {
+	t.Helper()
+	dir := t.TempDir()
+	n := &node{t: t, name: name, store: store, run: state.Dir(filepath.Join(dir, "run")), netConf: filepath.Join(dir, "net-conf.json"), uplink: fmt.Sprintf("u%d", host)}
+	write(t, n.netConf, plain)
+	n.env = []string{"TOWPATH_IFACE=" + n.uplink}
+	run(t, "ip", "link", "add", n.uplink, "type", "veth", "peer", "name", "far-"+n.uplink)
+	t.Cleanup(func() { try("ip", "link", "del", n.uplink) })
+	run(t, "ip", "addr", "add", fmt.Sprintf("192.168.7.%d/24", host), "dev", n.uplink)
+	run(t, "ip", "addr", "add", fmt.Sprintf("fd00:7::%d/64", host), "dev", n.uplink, "nodad")
+	run(t, "ip", "link", "set", "far-"+n.uplink, "up")
+	run(t, "ip", "link", "set", n.uplink, "up")
+	return n
+}
+
 func (n *node) args(verb string, more ...string) []string {
-	args := []string{verb, "--run-dir", string(n.run), "--store", "file:" + n.store, "--node", n.name}
-	if verb != "release" {
+	store := n.store
+	if store != state.Kube && !strings.Contains(store, "://") {
+		store = "file:" + store
+	}
+	args := []string{verb, "--run-dir", string(n.run), "--store", store}
+	if verb != "list" && n.name != "" {
+		args = append(args, "--node", n.name)
+	}
+	if verb != "release" && verb != "list" && n.netConf != "" {
 		args = append(args, "--net-conf", n.netConf)
 	}
 	return append(args, more...)
 }
 
+// command is a verb in the node's namespace, or in the test's own.
+func (n *node) command(verb string, more ...string) *exec.Cmd {
+	if n.Namespace != nil {
+		return n.Command("subnet-lease", n.args(verb, more...)...)
+	}
+	cmd := exec.Command("subnet-lease", n.args(verb, more...)...)
+	cmd.Env = append(os.Environ(), n.env...)
+	return cmd
+}
+
+func run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	nstest.Run(t, name, args...)
+}
+
+func try(name string, args ...string) { exec.Command(name, args...).Run() }
+
 // exec runs a verb and returns how it ended.
 func (n *node) exec(verb string, more ...string) (code int, stdout, stderr string) {
 	n.t.Helper()
-	cmd := n.Command("subnet-lease", n.args(verb, more...)...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		n.t.Fatal(err)
+	stdout, stderr, ended := nstest.Finish(n.t, n.command(verb, more...))
+	return int(ended), stdout, stderr
+}
+
+// logged waits until the log of watch tells of operations: of each once it is done, so a little later than it can be seen.
+func logged(t *testing.T, log *output, ops ...string) {
+	t.Helper()
+	for _, op := range ops {
+		eventually(t, op+" is logged", func() bool {
+			return slices.ContainsFunc(strings.Split(log.String(), "\n"), func(line string) bool { return strings.Contains(line, "msg=changed") && strings.Contains(line, op) })
+		})
 	}
-	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
 // must runs a verb that has to end 0 and returns what it printed.
@@ -129,7 +177,7 @@ func (o *output) String() string {
 func (n *node) watch(more ...string) (log *output, cmd *exec.Cmd) {
 	n.t.Helper()
 	log = &output{}
-	cmd = n.Command("subnet-lease", n.args("watch", more...)...)
+	cmd = n.command("watch", more...)
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)

@@ -24,7 +24,7 @@ type observed struct {
 }
 
 func (s *step) observe(ctx context.Context) (o observed, err error) {
-	if o.conf, err = s.config(); err != nil {
+	if o.conf, err = s.config(ctx); err != nil {
 		return o, err
 	}
 	if o.link, err = s.readLink(); err != nil {
@@ -41,29 +41,61 @@ func (s *step) observe(ctx context.Context) (o observed, err error) {
 	if err != nil {
 		return o, err
 	}
-	if o.choice, err = s.selection.Choose(uplinks, o.conf.Enabled(), before); err != nil {
+	selection, err := s.selectionHere(ctx)
+	if err != nil {
+		return o, err
+	}
+	o.choice, err = selection.Choose(uplinks, o.conf.Enabled(), before)
+	o.uplink = uplinkOf(uplinks, o.choice.Interface.Name)
+	if err := selection.confirm(o.uplink, err); err != nil {
 		s.uplink.Store("")
 		return o, err
 	}
 	s.uplink.Store(o.choice.Interface.Name)
-	o.uplink = uplinkOf(uplinks, o.choice.Interface.Name)
 	s.explain(o.choice, before)
-	if s.listing == nil {
-		all, err := s.store.List(ctx)
-		if err != nil {
-			return o, err
-		}
-		s.listing = &all
+	if s.etcd != nil {
+		s.etcd.Identify(o.choice.PublicIP, o.lease)
+	}
+	if err := s.list(ctx); err != nil {
+		return o, err
 	}
 	o.all = *s.listing
 	return o, nil
 }
 
-// config reads net-conf.json.
-func (s *step) config() (netconf.Config, error) {
-	conf, notices, err := netconf.Load(s.netConf)
+// list makes the listing of this turn.
+func (s *step) list(ctx context.Context) error {
+	if s.listing != nil {
+		return nil
+	}
+	all, err := s.store.List(ctx)
 	if err == nil {
-		err = supported(s.netConf, conf.Backend.Type)
+		s.listing = &all
+	}
+	return err
+}
+
+// selectionHere is the selection with what the Node object has to say about it.
+func (s *step) selectionHere(ctx context.Context) (Selection, error) {
+	if s.kube == nil {
+		return s.selection, nil
+	}
+	if err := s.list(ctx); err != nil {
+		return s.selection, err
+	}
+	own, err := s.kube.Own()
+	if err != nil {
+		return s.selection, err
+	}
+	addrs, err := given(own)
+	return s.selection.with(addrs), err
+}
+
+// config reads net-conf.json.
+func (s *step) config(ctx context.Context) (netconf.Config, error) {
+	conf, notices, err := s.loadConf(ctx)
+	if err == nil {
+		err = supported(s.confName(), conf.Backend.Type)
 	}
 	if err != nil {
 		if s.following && s.lastConf != nil {
@@ -103,8 +135,14 @@ func supported(path, backend string) error {
 		}
 	}
 	return exit.WithHint(
-		&state.Error{Path: path, Key: "Backend.Type", Err: fmt.Errorf("back end %q is not in this build yet", backend), Code: exit.BadConfig},
-		"use one of %s", strings.Join(types, ", "))
+		&state.Error{Path: path, Key: "Backend.Type", Err: fmt.Errorf("back end %q is flannel's alone, towpath has none such", backend), Code: exit.BadConfig},
+		"use one of %s%s", strings.Join(types, ", "), instead[backend])
+}
+
+// instead is what does the same for a back end that towpath has not.
+var instead = map[string]string{
+	"ipsec":       ": wireguard encrypts, too",
+	"tencent-vpc": ": alloc leaves the routes to the cloud, extension to commands of yours",
 }
 
 // readLink reads link.json. Its absence is no news: what was published stays published.
@@ -113,6 +151,7 @@ func (s *step) readLink() (*state.Link, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		s.tell("link-failed", "", nil)
+		s.lastLink = nil
 		return nil, nil //nolint:nilnil // not there yet
 	case err != nil && s.following:
 		s.tell("link-failed", err.Error(), func() {

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"net/netip"
-	"os"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -36,15 +36,27 @@ type step struct {
 	peers     *peerSet
 	files     map[string]peerFile // by node, what is known of peers/NODE.json
 	uplink    atomic.Value        // name of the interface chosen; "" or nothing while there is none
+
+	served served     // the store, if a server is behind it; nil: none
+	etcd   *etcdStore // the store, if it is this one
+
+	// Of --store kube and --net-conf configmap:…
+	kube           *kubeStore // the store, if it is this one
+	confMap        *configMap // nil: netConf is a file
+	cniConf        []byte     // last cni-conf.json of confMap; nil: none
+	setUnavailable bool
+	downSince      time.Time // since when the routes have been missing; zero: they stand
+	warned         warnings
+	twins          []string // Events to be made of nodes that say what this one says of itself
 }
 
 func open(env *tool.Env) (tool.Step, error) {
-	store, err := openStore(env.String("store"))
+	node, err := nodeName(context.Background(), env)
 	if err != nil {
 		return nil, err
 	}
-	node, err := nodeName(env)
-	if err != nil {
+	store, err := openStore(env, node)
+	if err != nil && (!leaving(env) || env.String("store") != state.Kube) {
 		return nil, err
 	}
 	selection, err := selectionOf(env)
@@ -52,9 +64,24 @@ func open(env *tool.Env) (tool.Step, error) {
 		return nil, err
 	}
 	s := &step{
-		env: env, store: store, node: node, netConf: env.String("net-conf"), selection: selection,
+		env: env, store: store, node: node, netConf: netConfOf(env), selection: selection,
 		ttl: env.Duration("lease-ttl"), margin: env.Duration("renew-margin"), ipMasq: env.Bool("ip-masq"),
-		told: map[string]string{}, files: map[string]peerFile{},
+		told: map[string]string{}, files: map[string]peerFile{}, setUnavailable: env.Bool("set-node-network-unavailable"),
+	}
+	s.kube, _ = store.(*kubeStore)
+	s.etcd, _ = store.(*etcdStore)
+	s.served, _ = store.(served)
+	if err := s.checkSource(); err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(s.netConf, state.ConfigMap) {
+		client, err := openKube(env)
+		if err != nil && !leaving(env) {
+			return nil, err
+		}
+		if s.confMap, err = openConfigMap(client, s.netConf); err != nil {
+			return nil, err
+		}
 	}
 	if s.margin >= s.ttl && !env.IsSet("renew-margin") {
 		s.margin = s.ttl / 2
@@ -67,22 +94,6 @@ func open(env *tool.Env) (tool.Step, error) {
 			"hint", "give every node the same --store (TOWPATH_STORE), a directory that all of them share")
 	}
 	return s, nil
-}
-
-// nodeName is --node, else the host's name.
-func nodeName(env *tool.Env) (string, error) {
-	node := env.String("node")
-	if node == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return "", err
-		}
-		node = strings.ToLower(host)
-	}
-	if err := state.CheckNodeName(node); err != nil {
-		return "", exit.WithHint(exit.Errorf(exit.Usage, "--node: %w", err), "give the name of the Kubernetes Node")
-	}
-	return node, nil
 }
 
 func selectionOf(env *tool.Env) (Selection, error) {

@@ -93,6 +93,9 @@ func (s *step) outputs() []string {
 	for _, backend := range setupTools() {
 		paths = append(paths, s.env.RunDir.Backend(backend))
 	}
+	if s.confMap != nil {
+		paths = append(paths, s.env.RunDir.CNIConf())
+	}
 	return paths
 }
 
@@ -137,6 +140,7 @@ func (s *step) allPeers(ctx context.Context, now time.Time) ([]plan.Op, error) {
 func (s *step) peerOp(ops []plan.Op, node string, now time.Time) ([]plan.Op, error) {
 	d := s.peers.decide(node, now)
 	s.tell("peer "+node, d.why, func() { s.env.Log.Warn("odd record in the store", "node", node, "because", d.why) })
+	s.compare(node)
 	path := s.env.RunDir.Peer(node)
 	if d.keep {
 		return ops, nil
@@ -159,7 +163,7 @@ func (s *step) peerOp(ops []plan.Op, node string, now time.Time) ([]plan.Op, err
 		s.files[node] = peerFile{record: record, stat: stat}
 		return ops, nil
 	}
-	return append(ops, plan.Func{Text: op.String(), Run: func(ctx context.Context) error {
+	return append(ops, plan.Func{Text: op.String(), File: path, Run: func(ctx context.Context) error {
 		if err := op.Do(ctx); err != nil {
 			return err
 		}

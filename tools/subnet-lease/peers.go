@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -173,16 +174,13 @@ func (s *peerSet) unsafe(r *Record) (why string) {
 
 // older orders two records that overlap, alike on every node.
 func older(a, b *Record) bool {
-	if c := a.Granted.Compare(b.Granted); c != 0 {
-		return c < 0
-	}
-	return a.Node < b.Node
+	return cmp.Or(cmp.Compare(a.Created, b.Created), a.Granted.Compare(b.Granted), cmp.Compare(a.Node, b.Node)) < 0
 }
 
 // nextExpiry is when the next of the live records expires; zero: none does.
 func (s *peerSet) nextExpiry(now time.Time) (next time.Time) {
 	for _, e := range s.entries {
-		if r := e.Record; r != nil && !r.Reserved() && !r.Expired(now) && (next.IsZero() || r.Expires.Before(next)) {
+		if r := e.Record; r != nil && !r.Expires.IsZero() && !r.Expired(now) && (next.IsZero() || r.Expires.Before(next)) {
 			next = r.Expires
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -14,6 +15,34 @@ import (
 // may differ from the one planned, since another node can come first; so the files are made from it
 // when it is there.
 func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
+	ops, err := s.plan(ctx)
+	if s.kube == nil {
+		return ops, err
+	}
+	s.refused(ctx, err)
+	s.warnOfTwins(ctx)
+	op := s.conditionOp(time.Now())
+	if err == nil {
+		return appendOp(ops, op), nil
+	}
+	// What fails here stops neither what the cluster is told nor what the others tell.
+	ops, peersErr := s.othersOps(ctx)
+	if ops = appendOp(ops, op); len(ops) > 0 {
+		return ops, &plan.Partial{Err: err}
+	}
+	return nil, errors.Join(err, peersErr)
+}
+
+// othersOps follow the other nodes where this node's own lease cannot be had: the last good one stays.
+func (s *step) othersOps(ctx context.Context) ([]plan.Op, error) {
+	if s.peers == nil || s.listing == nil {
+		return nil, nil
+	}
+	s.peers = newPeerSet(s.own, s.peers.uplink, s.peers.conf, *s.listing)
+	return s.allPeers(ctx, time.Now())
+}
+
+func (s *step) plan(ctx context.Context) ([]plan.Op, error) {
 	o, err := s.observe(ctx)
 	if err != nil {
 		return nil, err
@@ -23,14 +52,11 @@ func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
 	}
 	q := s.request(o)
 	now := time.Now()
-	record, notices, err := q.Pick(now, o.all)
+	have, record, err := s.pick(now, q, o.all)
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range notices {
-		s.env.Log.Warn("new subnet", "notice", n)
-	}
-	p := &pass{step: s, observed: o, request: q, record: record, have: o.all.Entries[s.node].Record}
+	p := &pass{step: s, observed: o, request: q, record: record, have: have}
 	ops, err := p.ownOps(now)
 	if err != nil {
 		return nil, err
@@ -41,14 +67,39 @@ func (s *step) Plan(ctx context.Context) ([]plan.Op, error) {
 	return append(ops, peerOps...), err
 }
 
+// pick decides on this node's record. have is the one that the store has, nil: none.
+func (s *step) pick(now time.Time, q Request, all Listing) (have *Record, want Record, err error) {
+	if s.kube != nil {
+		own, err := s.kube.Own()
+		if err != nil {
+			return nil, want, err
+		}
+		is, want, err := q.Adopt(own)
+		return &is, want, err
+	}
+	want, notices, err := q.Pick(now, all)
+	if err == nil {
+		for _, n := range notices {
+			s.env.Log.Warn("new subnet", "notice", n)
+		}
+	}
+	return all.Entries[s.node].Record, want, err
+}
+
 // request turns the inputs into what is asked of the store.
 func (s *step) request(o observed) Request {
-	q := Request{Node: s.node, Conf: o.conf, Path: s.netConf, Uplink: o.uplink, PublicIP: o.choice.PublicIP, TTL: s.ttl, Margin: s.margin}
+	q := Request{Node: s.node, Conf: o.conf, Path: s.confName(), Uplink: o.uplink, PublicIP: o.choice.PublicIP, TTL: s.ttl, Margin: s.margin}
 	if o.link != nil && o.link.Publish.Type == o.conf.Backend.Type {
 		q.Backend = o.link.Publish
+		if s.etcd != nil {
+			q.Backend.Data, q.Backend.DataV6 = inFlannelsOrder(q.Backend.Data), inFlannelsOrder(q.Backend.DataV6)
+		}
 	}
 	if o.lease != nil {
 		q.Before = o.lease.Subnet
+	}
+	if s.kube != nil { // nothing is given out
+		return q
 	}
 	for node, e := range o.all.Entries {
 		if e.Err == nil || node == s.node {
@@ -80,6 +131,7 @@ func (p *pass) ownOps(now time.Time) ([]plan.Op, error) {
 	for _, path := range p.leftovers() {
 		ops = append(ops, state.RemoveOp(path))
 	}
+	ops = appendOp(ops, p.cniConfOp())
 	// The old back end's input goes before the new one comes, so that two never stand beside each other.
 	for _, backend := range setupTools() {
 		if backend != p.conf.Backend.Type {
@@ -98,7 +150,7 @@ func (p *pass) ownOps(now time.Time) ([]plan.Op, error) {
 			return nil, err
 		}
 		if op != nil {
-			ops = append(ops, plan.Func{Text: op.String(), Run: func(context.Context) error {
+			ops = append(ops, plan.Func{Text: op.String(), File: file.path, Run: func(context.Context) error {
 				_, err := state.Save(file.path, file.make(p.record))
 				return err
 			}})
@@ -119,7 +171,7 @@ func (p *pass) lease(r Record) state.Lease {
 	backend := p.conf.Backend
 	backend.Raw = nil // may hold secrets, and the file is for everyone
 	return state.Lease{
-		Version: state.Version, Node: p.node, Network: p.conf.Network, Subnet: r.Subnet, PublicIP: r.PublicIP,
+		Version: state.Version, Node: p.node, Network: p.conf.Network, Subnet: r.Subnet, PublicIP: p.choice.PublicIP,
 		Interface: p.choice.Interface, Backend: backend, IPMasq: p.ipMasq,
 	}
 }
@@ -127,7 +179,7 @@ func (p *pass) lease(r Record) state.Lease {
 // input is the input of the back end's setup tool.
 func (p *pass) input(r Record) state.BackendInput {
 	in := state.BackendInput{
-		Version: state.Version, Node: p.node, Backend: p.conf.Backend, Subnet: r.Subnet, PublicIP: r.PublicIP,
+		Version: state.Version, Node: p.node, Backend: p.conf.Backend, Subnet: r.Subnet, PublicIP: p.choice.PublicIP,
 		Interface: p.choice.Interface,
 	}
 	if r.Backend.Type == in.Backend.Type && len(r.Backend.Data)+len(r.Backend.DataV6) > 0 {
@@ -176,6 +228,9 @@ func (o *storeOp) Do(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.kube != nil {
+		r = restrict(r, o.conf)
+	}
 	o.record = r
 	o.wrote = &r
 	o.contest.rewritten(time.Now())
@@ -200,6 +255,9 @@ func (s *step) Down(context.Context) ([]plan.Op, error) {
 	ops = appendOp(ops, removeDirOp(dir.Peers(), len(names)))
 	for _, backend := range setupTools() {
 		ops = appendOp(ops, state.RemoveOp(dir.Backend(backend)))
+	}
+	if s.confMap != nil {
+		ops = appendOp(ops, state.RemoveOp(dir.CNIConf()))
 	}
 	ops = appendOp(ops, state.RemoveOp(dir.Lease()))
 	for _, path := range s.leftovers() {

@@ -18,9 +18,12 @@ type Record struct {
 	PublicIP state.Pair[netip.Addr]   `json:"publicIP"`         // empty: reserved, and not taken up yet
 	Backend  state.Published          `json:"backend,omitzero"` // what the node tells the others
 	// Granted is when the subnet was leased. Of two records that overlap the older one counts.
-	Granted time.Time `json:"granted"`
-	// Expires is when others may take the subnet; zero: never, it is reserved.
+	Granted time.Time `json:"granted,omitzero"`
+	// Expires is when others may take the subnet; zero: never, it is reserved, or etcd alone knows.
 	Expires time.Time `json:"expires,omitzero"`
+	// Created is the store's own order of the records, where it has one, and counts before Granted; Lease is what ends the
+	// record, if that is the store itself and no clock of a node's.
+	Created, Lease int64 `json:"-"`
 }
 
 // Validate checks what subnet-lease relies on.
@@ -30,10 +33,12 @@ func (r *Record) Validate() error {
 }
 
 // Reserved says that the lease never expires.
-func (r *Record) Reserved() bool { return r.Expires.IsZero() }
+func (r *Record) Reserved() bool { return r.Expires.IsZero() && r.Lease == 0 }
 
 // Expired says that others may take the subnet.
-func (r *Record) Expired(now time.Time) bool { return !r.Reserved() && !now.Before(r.Expires) }
+func (r *Record) Expired(now time.Time) bool {
+	return !r.Expires.IsZero() && r.Lease == 0 && !now.Before(r.Expires)
+}
 
 // Announced says that the node has taken the lease up and can be reached.
 func (r *Record) Announced() bool {

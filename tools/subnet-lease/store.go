@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/lib/exit"
+	"github.com/towpath/towpath/lib/kube"
 	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/tool"
 )
 
-// Store is where all nodes' leases are. It is small enough for etcd (a transaction for Acquire, a
-// lease for Renew) and for Kubernetes (the node's podCIDR and annotations). Every method may be called
-// while other nodes use the store.
+// Store is where all nodes' leases are: files, etcd (a transaction for Acquire, a lease for Renew), or Kubernetes (the node's
+// podCIDR and annotations). Every method may be called while other nodes use the store.
 type Store interface {
 	// URL names the store in messages and files, without credentials.
 	URL() string
@@ -60,10 +61,11 @@ func errNoLease(node string) error {
 	return exit.WithHint(exit.Errorf(exit.TryAgain, "node %q has no lease in the store", node), "apply acquires one")
 }
 
-// openStore opens the store that a URL names. Nothing is made or changed.
-func openStore(url string) (Store, error) {
+// openStore opens the store that --store names, for a node or, where node is empty, for none. Nothing is made or changed.
+func openStore(env *tool.Env, node string) (Store, error) {
+	url := env.String("store")
 	scheme, rest, _ := strings.Cut(url, ":")
-	hint := "use file:DIR, a directory that every node can reach"
+	hint := "use kube, etcd://HOST:PORT, or file:DIR, a directory that every node can reach"
 	switch scheme {
 	case "file":
 		dir := strings.TrimPrefix(rest, "//")
@@ -75,8 +77,32 @@ func openStore(url string) (Store, error) {
 			return nil, err
 		}
 		return newFileStore(dir), nil
-	case "kube", "etcd", "etcds":
-		return nil, exit.WithHint(exit.Errorf(exit.BadConfig, "--store %q: the %s store is not in this build yet", url, scheme), "%s", hint)
+	case state.Kube:
+		if url != state.Kube {
+			return nil, exit.WithHint(exit.Errorf(exit.Usage, "--store %q: kube has no address", url), "name the API server with --kubeconfig or --kube-api-url")
+		}
+		prefix, err := prefixOf(env.String("annotation-prefix"))
+		if err != nil {
+			return nil, err
+		}
+		client, err := openKube(env)
+		if err != nil {
+			return nil, err
+		}
+		return newKubeStore(client, prefix, node), nil
+	case state.Etcd, state.Etcds:
+		access, err := etcdAccessOf(env)
+		if err != nil {
+			return nil, err
+		}
+		return newEtcdStore(access, node, node == "" || netConfOf(env) == state.Etcd), nil
 	}
 	return nil, exit.WithHint(exit.Errorf(exit.Usage, "--store %q: unknown kind of store", url), "%s", hint)
 }
+
+func openKube(env *tool.Env) (*kube.Client, error) {
+	return kube.Open(kube.OptionsOf(env, "subnet-lease"))
+}
+
+// inEtcd says that --store is an etcd.
+func inEtcd(env *tool.Env) bool { return state.InEtcd(env.String("store")) }

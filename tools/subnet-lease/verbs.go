@@ -21,7 +21,7 @@ import (
 // listed is one line of list, and one object of its JSON.
 type listed struct {
 	Record
-	State string `json:"state"` // leased, reserved, expired or unreadable
+	State string `json:"state"` // leased, reserved, expired, unreadable, or no subnet (a Node without podCIDR)
 	Error string `json:"error,omitempty"`
 }
 
@@ -30,7 +30,7 @@ func list(ctx context.Context, env *tool.Env) error {
 	if output != "json" && output != "text" {
 		return exit.Errorf(exit.Usage, "--output %q: use text or json", output)
 	}
-	store, err := openStore(env.String("store"))
+	store, err := openStore(env, "")
 	if err != nil {
 		return err
 	}
@@ -41,6 +41,11 @@ func list(ctx context.Context, env *tool.Env) error {
 	if all.Unused {
 		return exit.WithHint(exit.Errorf(exit.Unavailable, "list %s: there is no store there", store.URL()),
 			"give --store as the nodes have it; apply makes a store")
+	}
+	if s, ok := store.(*etcdStore); ok {
+		if err := s.Expiries(ctx, all); err != nil {
+			return err
+		}
 	}
 	now := time.Now()
 	lines := make([]listed, 0, len(all.Entries))
@@ -64,6 +69,8 @@ func lineOf(node string, e Entry, now time.Time) listed {
 	}
 	line := listed{Record: *e.Record, State: "leased"}
 	switch {
+	case e.Record.Subnet == state.Pair[netip.Prefix]{}:
+		line.State = "no subnet"
 	case e.Record.Expired(now):
 		line.State = "expired"
 	case e.Record.Reserved():
@@ -91,11 +98,11 @@ func table(env *tool.Env, lines []listed, now time.Time) error {
 func dash(text string) string { return cmp.Or(text, "-") }
 
 func release(ctx context.Context, env *tool.Env) error {
-	store, err := openStore(env.String("store"))
+	node, err := nodeName(ctx, env)
 	if err != nil {
 		return err
 	}
-	node, err := nodeName(env)
+	store, err := openStore(env, node)
 	if err != nil {
 		return err
 	}
@@ -107,7 +114,11 @@ func release(ctx context.Context, env *tool.Env) error {
 		fmt.Fprintf(env.Stderr, "node %s has no lease in %s\n", node, store.URL())
 		return nil
 	}
-	if e.Record != nil && e.Record.Reserved() && !env.Bool("reservation") {
+	_, assigned := store.(*kubeStore)
+	if assigned && e.Record != nil && !e.Record.Announced() {
+		return nil
+	}
+	if e.Record != nil && e.Record.Reserved() && !env.Bool("reservation") && !assigned {
 		if !e.Record.Announced() {
 			return nil
 		}
@@ -129,15 +140,24 @@ func release(ctx context.Context, env *tool.Env) error {
 }
 
 func reserve(ctx context.Context, env *tool.Env) error {
-	store, err := openStore(env.String("store"))
+	node, err := nodeName(ctx, env)
 	if err != nil {
 		return err
 	}
-	node, err := nodeName(env)
+	store, err := openStore(env, node)
 	if err != nil {
 		return err
 	}
-	conf, _, err := netconf.Load(env.String("net-conf"))
+	if _, ok := store.(*kubeStore); ok {
+		_, err := store.Acquire(ctx, node, nil) // says why not
+		return err
+	}
+	s := step{env: env, netConf: netConfOf(env)}
+	s.etcd, _ = store.(*etcdStore)
+	if err := s.checkSource(); err != nil {
+		return err
+	}
+	conf, _, err := s.loadConf(ctx)
 	if err != nil {
 		return err
 	}
@@ -193,27 +213,29 @@ func subnetsOf(texts []string, conf netconf.Config) (state.Pair[netip.Prefix], e
 	return subnets, nil
 }
 
-func explain(_ context.Context, env *tool.Env) error {
+func explain(ctx context.Context, env *tool.Env) error {
 	selection, err := selectionOf(env)
 	if err != nil {
 		return err
 	}
-	conf, _, err := netconf.Load(env.String("net-conf"))
+	e, err := explanationOf(ctx, env)
 	if err != nil {
 		return err
 	}
+	conf := e.conf
+	selection = selection.with(e.given)
 	uplinks, err := nl.ReadUplinks(selection.CanReach)
 	if err != nil {
 		return err
 	}
 	choice, err := selection.Choose(uplinks, conf.Enabled(), state.Interface{})
-	if err != nil {
+	if err = selection.confirm(uplinkOf(uplinks, choice.Interface.Name), err); err != nil {
 		return err
 	}
 	i := choice.Interface
 	fmt.Fprintf(env.Stdout, "%s, MTU %d, address %s, publishes %s, because of %s\n", i.Name, i.MTU, pairText(i.IP), pairText(choice.PublicIP), choice.Why)
 	fmt.Fprintf(env.Stdout, "all: %s\n", inventory(uplinks))
-	return nil
+	return e.print(ctx, env, choice)
 }
 
 func hintText(err error) string { return strings.Join(exit.Hints(err), "; ") }

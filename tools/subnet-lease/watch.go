@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/towpath/towpath/lib/exit"
@@ -13,18 +15,27 @@ import (
 	"github.com/towpath/towpath/lib/watch"
 )
 
+// gcPercent lets the heap grow by less than Go's 100 before it is collected: a program on every node is to be small, and
+// what the API server sends is many times what is kept of it.
+const gcPercent = 35
+
 // Watch keeps everything current. A change of another node's record costs one read and one write; any
 // other news is answered by a full pass, which reads only what is new.
 func (s *step) Watch(ctx context.Context, ready func()) error {
 	s.following = true
+	if s.served != nil && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	// Every subscription stands before the first pass, so that nothing falls between.
 	hints, err := s.store.Watch(ctx)
 	if err != nil {
 		return err
 	}
-	files, err := watch.New(ctx, watch.Options{
-		Files: append(s.outputs(), s.netConf, s.env.RunDir.Link(), s.env.RunDir.PeersSynced()), Period: tool.Period,
-	})
+	var conf <-chan Hint
+	if s.confMap != nil {
+		conf = s.confMap.Watch(ctx)
+	}
+	files, err := watch.New(ctx, watch.Options{Files: s.watched(), Period: tool.Period})
 	if err != nil {
 		return err
 	}
@@ -36,8 +47,14 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 	standing := false
 	reason := "start"
 	var nodes []string // what to look at; none: everything
+	routes := false    // look at routes.json alone
 	for {
-		err := s.pass(ctx, nodes, reason)
+		var err error
+		if routes {
+			err = s.settleCondition(ctx, reason)
+		} else {
+			err = s.pass(ctx, nodes, reason)
+		}
 		var clock <-chan time.Time
 		switch {
 		case ctx.Err() != nil:
@@ -50,7 +67,7 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 				ready()
 			}
 			s.env.Status("%s", s.status(time.Now()))
-		case !standing && exit.Of(err).AwaitsChange():
+		case !standing && s.served == nil && exit.Of(err).AwaitsChange(): // with a server, the change may come from there
 			return err
 		default:
 			delay := retry.Next()
@@ -58,16 +75,20 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 			s.env.Log.Log(ctx, keep.Level(err), "cannot apply", "err", err, "hint", hintText(err), "retry", delay.Round(time.Millisecond))
 			s.env.Status(state.Failing+"%v", err)
 		}
+		s.tellAway()
 		failed := err != nil
-		nodes = nil
+		nodes, routes = nil, false
 		select {
 		case <-ctx.Done():
 			return nil
 		case c := <-files:
 			reason = c.String()
+			routes = !failed && !c.All && len(c.Paths) == 1 && c.Has(s.env.RunDir.Routes()) // each peer that joins writes it
 		case reason = <-kernel:
 		case <-clock:
 			reason = "clock"
+		case <-conf:
+			reason = "configuration"
 		case h := <-hints:
 			reason = "store"
 			if !h.All && !failed { // after a failure memory and files may differ
@@ -77,9 +98,21 @@ func (s *step) Watch(ctx context.Context, ready func()) error {
 	}
 }
 
+// watched are the files whose change is a reason for a pass.
+func (s *step) watched() []string {
+	files := append(s.outputs(), s.env.RunDir.Link(), s.env.RunDir.PeersSynced())
+	if !state.FromServer(s.netConf) {
+		files = append(files, s.netConf)
+	}
+	if s.kube != nil && s.setUnavailable {
+		files = append(files, s.env.RunDir.Routes())
+	}
+	return files
+}
+
 // pass looks at some nodes' records again, or at everything.
 func (s *step) pass(ctx context.Context, nodes []string, reason string) error {
-	done := func(op plan.Op) { s.env.Log.Info("changed", "op", op.String(), "reason", reason) }
+	done := s.done(reason)
 	if len(nodes) > 0 {
 		ops, whole, err := s.follow(ctx, nodes, time.Now())
 		if err != nil {
@@ -93,6 +126,11 @@ func (s *step) pass(ctx context.Context, nodes []string, reason string) error {
 	return tool.Settle(ctx, s.Plan, done)
 }
 
+// done logs what was changed.
+func (s *step) done(reason string) func(plan.Op) {
+	return func(op plan.Op) { s.env.Log.Info("changed", "op", op.String(), "reason", reason) }
+}
+
 // follow reads the records of some nodes again. whole: this node's own was changed by somebody, so
 // everything has to be looked at.
 func (s *step) follow(ctx context.Context, nodes []string, now time.Time) (ops []plan.Op, whole bool, err error) {
@@ -103,7 +141,8 @@ func (s *step) follow(ctx context.Context, nodes []string, now time.Time) (ops [
 			return ops, false, err
 		}
 		if node == s.node {
-			whole = e.Record == nil || !e.Record.equal(&s.own) || !e.Record.Expires.Equal(s.own.Expires)
+			// With the API, what people set of the node may have changed, which is no part of the record.
+			whole = s.kube != nil || e.Record == nil || !e.Record.equal(&s.own) || !e.Record.Expires.Equal(s.own.Expires)
 			continue
 		}
 		for _, touched := range s.peers.put(node, e) {
@@ -115,6 +154,7 @@ func (s *step) follow(ctx context.Context, nodes []string, now time.Time) (ops [
 			return ops, whole, err
 		}
 	}
+	s.warnOfTwins(ctx)
 	return ops, whole, nil
 }
 
@@ -128,6 +168,9 @@ func (s *step) sleep(now time.Time) time.Duration {
 	}
 	if s.contest.waits(now) && (next.IsZero() || s.contest.until.Before(next)) {
 		next = s.contest.until
+	}
+	if due := s.conditionDue(); !due.IsZero() && now.Before(due) && (next.IsZero() || due.Before(next)) {
+		next = due
 	}
 	if next.IsZero() {
 		return tool.Period

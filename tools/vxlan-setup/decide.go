@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nl"
+	"github.com/towpath/towpath/lib/setup"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -47,22 +47,10 @@ func decide(path string, in state.BackendInput, have observed, takeOver bool) ([
 		return nil, state.Link{}, bad("backend.vni", "%d is no VNI (1 to %d)", b.VNI, maxVNI)
 	case b.Port < 1 || b.Port > 65535:
 		return nil, state.Link{}, bad("backend.port", "%d is no UDP port", b.Port)
-	case b.MTU < 0:
-		return nil, state.Link{}, bad("backend.mtu", "%d is no MTU", b.MTU)
 	}
-	uplink, ok := have.Links[in.Interface.Name]
-	if !ok {
-		return nil, state.Link{}, exit.WithHint(exit.Errorf(exit.TryAgain, "interface %q: no such device", in.Interface.Name),
-			"subnet-lease chose it: --iface there names another")
-	}
-	outer := uplink.MTU
-	if b.MTU > 0 {
-		outer = b.MTU
-	}
-	if outer > uplink.MTU {
-		err := bad("backend.mtu", "%d is more than the %d of %s", outer, uplink.MTU, uplink.Name)
-		return nil, state.Link{}, exit.WithHint(&exit.Error{Code: exit.BadConfig, Err: err},
-			"MTU of Backend in net-conf.json is that of the interface below the tunnel; leave it out to follow the interface")
+	uplink, outer, err := have.Outer(path, in)
+	if err != nil {
+		return nil, state.Link{}, err
 	}
 	link := state.Link{
 		Version: state.Version, Uplink: uplink.Name, DirectRouting: b.DirectRouting, Publish: state.Published{Type: backend},
@@ -72,10 +60,10 @@ func decide(path string, in state.BackendInput, have observed, takeOver bool) ([
 		if !in.Subnet.Has(f) {
 			continue
 		}
-		w := device{Below: uplink.Name, Address: host(in.Subnet.Of(f))}
+		w := device{Below: uplink.Name, Address: setup.Host(in.Subnet.Of(f))}
 		w.Name = fmt.Sprintf("%s%d", families[f].prefix, b.VNI)
 		w.MTU = outer - families[f].overhead
-		w.VXLANSpec = nl.VXLANSpec{VNI: b.VNI, Port: b.Port, Parent: uplink.Index, Learning: b.Learning, GBP: b.GBP, Local: source(in, f, have)}
+		w.VXLANSpec = nl.VXLANSpec{VNI: b.VNI, Port: b.Port, Parent: uplink.Index, Learning: b.Learning, GBP: b.GBP, Local: have.Source(in, f)}
 		switch {
 		case len(w.Name) > maxName:
 			return nil, state.Link{}, bad("backend.vni", "%d makes the device's name %q longer than %d", b.VNI, w.Name, maxName)
@@ -97,7 +85,11 @@ func decide(path string, in state.BackendInput, have observed, takeOver bool) ([
 		if link.MTU == 0 || w.MTU < link.MTU {
 			link.MTU = w.MTU
 		}
-		data, err := json.Marshal(state.VXLANData{VNI: w.VNI, VtepMAC: w.MAC})
+		published := state.VXLANData{VNI: w.VNI, VtepMAC: w.MAC}
+		if w.Port != defaultPort {
+			published.Port = w.Port
+		}
+		data, err := json.Marshal(published)
 		if err != nil {
 			return nil, state.Link{}, err
 		}
@@ -110,33 +102,17 @@ func decide(path string, in state.BackendInput, have observed, takeOver bool) ([
 	return want, link, nil
 }
 
-func host(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), p.Addr().BitLen()) }
-
-// source is the outer source address: the public one where it is this node's own (flannel's choice),
-// else, behind NAT, the interface's.
-func source(in state.BackendInput, f state.Family, have observed) netip.Addr {
-	public := in.PublicIP.Of(f)
-	for _, addrs := range have.Addrs {
-		for _, a := range addrs {
-			if public.IsValid() && a.Prefix.Addr() == public {
-				return public
-			}
-		}
-	}
-	return in.Interface.IP.Of(f)
-}
-
 // refuse keeps our hands off devices that are not ours.
 func refuse(w device, have observed, takeOver bool) error {
 	is, ok := have.Links[w.Name]
 	v, isVXLAN := have.VXLANs[w.Name]
-	if ok && is.Alias != mark && !takeOver && (!isVXLAN || !fits(w, v)) {
+	if ok && is.Alias != nl.Mark && !takeOver && (!isVXLAN || !fits(w, v)) {
 		return exit.WithHint(exit.Errorf(exit.Refused, "device %q: a %s that towpath did not make and that does not fit%s", w.Name, is.Kind, misfit(w, v, isVXLAN)),
 			"delete it, or let --take-over replace it")
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.VXLANs)) {
 		o := have.VXLANs[name]
-		if name != w.Name && o.Alias != mark && o.VNI == w.VNI && o.Port == w.Port && o.Local.Is6() == w.Local.Is6() {
+		if name != w.Name && o.Alias != nl.Mark && o.VNI == w.VNI && o.Port == w.Port && o.Local.Is6() == w.Local.Is6() {
 			return exit.WithHint(exit.Errorf(exit.Refused, "device %q: %q has VNI %d and port %d already", w.Name, name, w.VNI, w.Port),
 				"choose another VNI or Port in net-conf.json, on every node, or delete %s", name)
 		}
@@ -173,7 +149,7 @@ func chooseMAC(w device, previous state.Published, f state.Family, have observed
 	last := have.Last.Device.Of(f)
 	is, exists := have.VXLANs[w.Name]
 	var candidates []string
-	if exists && is.Alias == mark && last.Name == w.Name {
+	if exists && is.Alias == nl.Mark && last.Name == w.Name {
 		candidates = append(candidates, last.VtepMAC) // we made it so and said so: what differs has drifted
 	}
 	if exists {

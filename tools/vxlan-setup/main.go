@@ -11,7 +11,9 @@ import (
 
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/setup"
 	"github.com/towpath/towpath/lib/state"
+	"github.com/towpath/towpath/lib/sysctl"
 	"github.com/towpath/towpath/lib/tool"
 )
 
@@ -21,33 +23,67 @@ var program = tool.Program{
 	Name:    "vxlan-setup",
 	Summary: "make the VXLAN device between the nodes",
 	Flags: []tool.Flag{
-		{Name: "take-over", Usage: "replace a device that has the name, does not fit and is not towpath's", Default: false},
+		{Name: "take-over", Usage: "replace a device that has the name, does not fit and is not towpath's; with down: delete flannel's too", Default: false},
+		{Name: "hand-back", Usage: "with down: take the mark off the devices and leave them, for flannel to go on with", Default: false},
+		{Name: "checksum-offload", Usage: "auto, on or off: whether the devices take packets whose checksum the network card is to fill in; " +
+			"auto turns that off where they are found not to arrive", Default: string(auto)},
+		{Name: "sysctl-root", Usage: sysctl.FlagUsage, Default: sysctl.Default},
 	},
 	Open: func(env *tool.Env) (tool.Step, error) {
-		conn, err := nl.Open()
-		if err != nil {
-			return nil, err
+		sysctl.Root = env.String("sysctl-root")
+		if verb := env.Verb(); sysctl.ReadOnly(sysctl.AcceptRA("all")) && (verb == "apply" || verb == "watch") {
+			env.Log.Warn("the kernel's parameters are read-only: the device takes router advertisements, if pods or peers send them over it",
+				"path", sysctl.Root, "hint", "mount the host's /proc/sys/net elsewhere and name that place with --sysctl-root")
 		}
-		return &step{run: env.RunDir, conn: conn, takeOver: env.Bool("take-over")}, nil
+		return open(env)
 	},
+	Verbs: []tool.Verb{probeVerb},
 }
 
 type step struct {
 	run      state.Dir
 	conn     *nl.Conn
 	takeOver bool
+	handBack bool
+	mode     offload
+
+	prober  *prober
+	probing sync.WaitGroup
+	stop    context.CancelFunc // ends probing; nil while there is none
 
 	mu      sync.Mutex
 	watched watched
+	remark  string
 }
 
-func (s *step) Close() error { return s.conn.Close() }
+func open(env *tool.Env) (*step, error) {
+	mode, err := parseOffload(env.String("checksum-offload"))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := nl.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &step{
+		run: env.RunDir, conn: conn, takeOver: env.Bool("take-over"), handBack: env.Bool("hand-back"), mode: mode,
+		prober: newProber(env.RunDir, env.Log),
+	}, nil
+}
+
+func (s *step) Close() error {
+	if s.stop != nil {
+		s.stop()
+		s.probing.Wait()
+	}
+	return s.conn.Close()
+}
 
 // Plan is tool.Step.
 func (s *step) Plan(context.Context) ([]plan.Op, error) {
-	input, err := state.Load[state.BackendInput](s.run.Backend(backend))
+	input, err := setup.Input(s.run, backend)
 	if err != nil {
-		return nil, inputError(err)
+		return nil, err
 	}
 	have, err := s.observe()
 	if err != nil {
@@ -58,6 +94,10 @@ func (s *step) Plan(context.Context) ([]plan.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	ops := Diff(s.conn, want, have)
-	return s.publish(ops, want, link)
+	found := s.offloads(want, have, have.Links[input.Interface.Name])
+	ops, err := s.publish(Diff(s.conn, want, have), want, link)
+	if err != nil {
+		return nil, err
+	}
+	return s.writeDown(ops, found)
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,49 +35,28 @@ func TestScript(t *testing.T) { nstest.Scripts(t, testscript.Params{Dir: "testda
 
 // node is a namespace with an uplink eth0 and a run directory.
 type node struct {
-	*nstest.Namespace
-	t   *testing.T
-	run state.Dir
+	nstest.Node
+	t *testing.T
 }
 
 func newNode(t *testing.T) node {
-	n := node{Namespace: nstest.New(t, "node"), t: t, run: state.Dir(t.TempDir())}
-	n.NoDAD()
-	n.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far0")
-	n.Run("ip", "link", "set", "far0", "up")
-	n.Run("ip", "link", "set", "eth0", "up")
-	n.Run("ip", "addr", "add", "192.168.0.11/24", "dev", "eth0")
-	n.Run("ip", "addr", "add", "fd00::11/64", "dev", "eth0", "nodad")
+	n := node{nstest.NewNode(t), t}
+	n.Uplink("192.168.0.11/24 fd00::11/64")
 	return n
 }
 
 func (n node) write(in state.BackendInput) {
 	n.t.Helper()
-	if _, err := state.Save(n.run.Backend(backend), in); err != nil {
-		n.t.Fatal(err)
-	}
-}
-
-// do runs the program and returns standard output, standard error and the exit status.
-func (n node) do(args ...string) (stdout, stderr string, code exit.Code) {
-	n.t.Helper()
-	cmd := n.Self(append(args, "--run-dir", string(n.run))...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	if _, exited := err.(*exec.ExitError); err != nil && !exited { //nolint:errorlint // exec's own, not wrapped
-		n.t.Fatal(err)
-	}
-	return out.String(), errs.String(), exit.Code(cmd.ProcessState.ExitCode())
+	n.Save(n.Dir.Backend(backend), in)
 }
 
 func (n node) apply(args ...string) string {
 	n.t.Helper()
-	out, errs, code := n.do(append([]string{"apply"}, args...)...)
+	out, errs, code := n.Exec(append([]string{"apply"}, args...)...)
 	if code != exit.OK {
 		n.t.Fatalf("apply: exit %d\n%s%s", code, out, errs)
 	}
-	if out, _, code := n.do("plan"); out != "" || code != exit.OK {
+	if out, _, code := n.Exec("plan"); out != "" || code != exit.OK {
 		n.t.Errorf("plan after apply: exit %d\n%s", code, out)
 	}
 	return out
@@ -84,7 +64,7 @@ func (n node) apply(args ...string) string {
 
 func (n node) link() state.Link {
 	n.t.Helper()
-	l, err := state.Load[state.Link](n.run.Link())
+	l, err := state.Load[state.Link](n.Dir.Link())
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -99,6 +79,21 @@ func dual() state.BackendInput {
 	in.PublicIP.IPv6 = netip.MustParseAddr("fd00::11")
 	in.Interface.IP.IPv6 = netip.MustParseAddr("fd00::11")
 	return in
+}
+
+// TestIPv6IsSwitchedOn: where new devices have no IPv6, or somebody takes it off ours, the one for IPv6 has it.
+func TestIPv6IsSwitchedOn(t *testing.T) {
+	n := newNode(t)
+	n.Run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+	n.write(dual())
+	const set = "sysctl -w net/ipv6/conf/flannel-v6.1/disable_ipv6=0\n"
+	if out := n.apply(); strings.Count(out, "disable_ipv6") != 1 || !strings.Contains(out, set) {
+		t.Errorf("apply:\n%s", out)
+	}
+	n.Run("sysctl", "-qw", "net/ipv6/conf/flannel-v6.1/disable_ipv6=1") // takes the address too
+	if out := n.apply(); !strings.Contains(out, set+"ip -6 addr add fd00:10:1::/128 dev flannel-v6.1 nodad\n") {
+		t.Errorf("apply:\n%s", out)
+	}
 }
 
 func TestDeviceIsFlannels(t *testing.T) {
@@ -127,13 +122,13 @@ func TestDeviceIsFlannels(t *testing.T) {
 	if l.MTU != 1430 || l.Uplink != "eth0" || string(l.Publish.Data) == "" || l.Device.IPv4 != (state.Device{Name: "flannel.1", MTU: 1450, VNI: 1, VtepMAC: macOld}) {
 		t.Errorf("link.json %+v", l)
 	}
-	if _, errs, code := n.do("down"); code != exit.OK {
+	if _, errs, code := n.Exec("down"); code != exit.OK {
 		t.Fatal(errs)
 	}
 	if d := cmp.Diff(before, n.Snapshot()); d != "" {
 		t.Errorf("down leaves (-before +after)\n%s", d)
 	}
-	if _, err := os.Stat(n.run.Link()); err == nil {
+	if _, err := os.Stat(n.Dir.Link()); err == nil {
 		t.Error("down leaves link.json")
 	}
 }
@@ -171,11 +166,78 @@ func TestMadeAnewWithItsMAC(t *testing.T) {
 	if out := n.detail(); !strings.Contains(out, mac) || !strings.Contains(out, "dstport 4789") || !strings.Contains(out, "gbp") {
 		t.Errorf("MAC %s lost or port not set:\n%s", mac, out)
 	}
-	in.Backend.VNI = 2
+}
+
+// TestOldDeviceStays: what peers that have not changed yet send to is there until route-sync removes it, with all that it has, and comes
+// back as it is when the change is taken back.
+func TestOldDeviceStays(t *testing.T) {
+	n := newNode(t)
+	in := input()
 	n.write(in)
 	n.apply()
-	if out, err := n.Try("ip", "link", "show", "flannel.1"); err == nil {
-		t.Errorf("the device of the old VNI stays:\n%s", out)
+	n.Run("ip", "route", "add", "10.244.9.0/24", "via", "10.244.9.0", "dev", "flannel.1", "onlink", "proto", "116")
+	before := n.Snapshot()
+	change := func(f func(*state.Backend)) {
+		t.Helper()
+		f(&in.Backend)
+		n.write(in)
+		n.apply()
+		if again := n.apply(); again != "" {
+			t.Errorf("once more:\n%s", again)
+		}
+	}
+	change(func(b *state.Backend) { b.VNI = 2 })
+	change(func(b *state.Backend) { b.Port = 4789 })
+	change(func(b *state.Backend) { b.VNI = 1 })
+	route := n.Run("ip", "route", "show", "10.244.9.0/24")
+	if all := n.Run("ip", "-br", "link", "show", "type", "vxlan"); strings.Count(all, "\n") != 4 || !strings.Contains(route, "dev retired") {
+		t.Errorf("the devices are\n%sand the route is\n%s", all, route)
+	}
+	if data := string(n.link().Publish.Data); !strings.Contains(data, "4789") {
+		t.Errorf("published: %s", data)
+	}
+	change(func(b *state.Backend) { b.Port = 8472 })
+	for line := range strings.Lines(n.Run("ip", "-br", "link", "show", "type", "vxlan")) {
+		if dev, _, _ := strings.Cut(line, " "); dev != "flannel.1" {
+			n.Run("ip", "link", "del", dev) // as route-sync does
+		}
+	}
+	if d := cmp.Diff(before, n.Snapshot()); d != "" {
+		t.Errorf("there and back (-before +after):\n%s", d)
+	}
+}
+
+// TestAddressChanges: the device follows the node's address and uplink with traffic on it.
+func TestAddressChanges(t *testing.T) {
+	n := newNode(t)
+	n.write(dual())
+	n.apply()
+	before := n.Run("ip", "-br", "link", "show", "type", "vxlan")
+	n.Run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "far1")
+	n.Run("ip", "addr", "add", "192.168.0.12/24", "dev", "eth1")
+	n.Run("ip", "addr", "add", "fd00::12/64", "dev", "eth1", "nodad")
+	n.Run("ip", "link", "set", "eth1", "up")
+	in := dual()
+	in.Interface.Name = "eth1"
+	in.Interface.IP = state.Pair[netip.Addr]{IPv4: netip.MustParseAddr("192.168.0.12"), IPv6: netip.MustParseAddr("fd00::12")}
+	in.PublicIP = in.Interface.IP
+	in.Backend.Learning = true
+	n.write(in)
+	out := n.apply()
+	for dev, local := range map[string]string{"flannel.1": "192.168.0.12", "flannel-v6.1": "fd00::12"} {
+		if !strings.Contains(out, "ip link set dev "+dev+" type vxlan dev eth1 local "+local+" learning\n") {
+			t.Errorf("the plan for %s:\n%s", dev, out)
+		}
+		is := n.Run("ip", "-d", "link", "show", dev)
+		if !strings.Contains(is, "local "+local+" dev eth1") || strings.Contains(is, "nolearning") {
+			t.Errorf("%s", is)
+		}
+	}
+	if after := n.Run("ip", "-br", "link", "show", "type", "vxlan"); after != before {
+		t.Errorf("made anew:\n%s%s", before, after)
+	}
+	if again := n.apply(); again != "" {
+		t.Errorf("once more:\n%s", again)
 	}
 }
 
@@ -184,7 +246,7 @@ func TestForeignDeviceStays(t *testing.T) {
 	n.Run("ip", "link", "add", "flannel.1", "type", "vxlan", "id", "1", "dev", "eth0", "dstport", "4789")
 	before := n.Snapshot()
 	n.write(input())
-	if _, errs, code := n.do("apply"); code != exit.Refused || !strings.Contains(errs, "\nhint: ") {
+	if _, errs, code := n.Exec("apply"); code != exit.Refused || !strings.Contains(errs, "\nhint: ") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 	if d := cmp.Diff(before, n.Snapshot()); d != "" {
@@ -193,18 +255,55 @@ func TestForeignDeviceStays(t *testing.T) {
 	n.apply("--take-over")
 }
 
+// TestLeavingsGo: flannel's devices go with another back end, told to, and nobody else's do.
+func TestLeavingsGo(t *testing.T) {
+	n := newNode(t)
+	for i, name := range []string{"flannel.7", "flannel-v6.8", "flannel.x", "mine.1"} {
+		n.Run("ip", "link", "add", name, "type", "vxlan", "id", fmt.Sprint(i+1), "dev", "eth0", "dstport", "8472")
+	}
+	if out, errs, code := n.Exec("down"); code != exit.OK || out != "" {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	if out, errs, code := n.Exec("down", "--take-over"); code != exit.OK || out != "ip link del flannel-v6.8\nip link del flannel.7\n" {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+}
+
+// TestHandsBack: the device stays as it is, less the mark, and is taken again as it is.
+func TestHandsBack(t *testing.T) {
+	n := newNode(t)
+	n.write(dual())
+	n.apply()
+	before := n.Run("ip", "-d", "addr")
+	out, errs, code := n.Exec("down", "--hand-back")
+	want := "ip link set dev flannel-v6.1 alias \"\"\nip link set dev flannel.1 alias \"\"\nremove " + n.Dir.Link() + "\n"
+	if code != exit.OK || out != want {
+		t.Errorf("exit %d, want\n%s\ngot\n%s%s", code, want, out, errs)
+	}
+	if d := cmp.Diff(strings.ReplaceAll(before, "    alias towpath\n", ""), n.Run("ip", "-d", "addr")); d != "" {
+		t.Error(d)
+	}
+	if out, _, _ := n.Exec("down", "--hand-back"); out != "" {
+		t.Errorf("a second down: %s", out)
+	}
+	n.apply()
+	if d := cmp.Diff(before, n.Run("ip", "-d", "addr")); d != "" {
+		t.Errorf("taken again: %s", d)
+	}
+}
+
 func TestDriftIsRepaired(t *testing.T) {
 	n := newNode(t)
 	n.write(dual())
-	start(t, n)
+	n.watch()
 	n.Eventually(20*time.Second, func() string {
-		if _, err := os.Stat(n.run.Link()); err != nil {
+		if _, err := os.Stat(n.Dir.Link()); err != nil {
 			return err.Error()
 		}
 		return ""
 	})
 	good := func() string {
-		plan, errs, code := n.do("plan")
+		plan, errs, code := n.Exec("plan")
 		if plan != "" || code != exit.OK {
 			return fmt.Sprintf("exit %d %s%s", code, plan, errs)
 		}
@@ -214,7 +313,7 @@ func TestDriftIsRepaired(t *testing.T) {
 	for _, drift := range []string{
 		"ip link del flannel.1", "ip link del flannel-v6.1", "ip link set flannel.1 mtu 1000", "ip link set flannel.1 down",
 		"ip addr del 10.244.1.0/32 dev flannel.1", "ip addr add 10.9.9.9/32 dev flannel.1", "ip link set flannel.1 address " + macNew,
-		"ip link set eth0 mtu 1400", "ip link set flannel.1 name vx0", "ip link set eth0 mtu 1500", "rm " + n.run.Link(),
+		"ip link set eth0 mtu 1400", "ip link set flannel.1 name vx0", "ip link set eth0 mtu 1500", "rm " + n.Dir.Link(),
 	} {
 		words := strings.Fields(drift)
 		n.Run(words[0], words[1:]...)
@@ -226,23 +325,28 @@ func TestDriftIsRepaired(t *testing.T) {
 	}
 }
 
-// start runs watch until the test ends.
-func start(t *testing.T, n node) {
-	cmd := n.Self("watch", "--run-dir", string(n.run))
+// watch runs watch until the test ends, or stop is called, which returns its log.
+func (n node) watch(args ...string) (stop func() string) {
+	n.t.Helper()
+	cmd := n.Program(append([]string{"watch"}, args...)...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceValue(func() string {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("watch: %v", err)
+			n.t.Errorf("watch: %v", err)
 		}
-		if t.Failed() {
-			t.Logf("watch:\n%s", log.String())
+		return log.String()
+	})
+	n.t.Cleanup(func() {
+		if log := stop(); n.t.Failed() {
+			n.t.Logf("watch:\n%s", log)
 		}
 	})
+	return stop
 }
 
 func TestBadInput(t *testing.T) {
@@ -252,7 +356,7 @@ func TestBadInput(t *testing.T) {
 	}
 	n := newNode(t)
 	before := n.Snapshot()
-	path := n.run.Backend(backend)
+	path := n.Dir.Backend(backend)
 	for _, tc := range []struct {
 		name, text string
 		code       exit.Code
@@ -275,7 +379,7 @@ func TestBadInput(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, verb := range []string{"plan", "apply"} {
-				out, errs, code := n.do(verb)
+				out, errs, code := n.Exec(verb)
 				if code != tc.code || !strings.Contains(errs, tc.says) || tc.code == exit.BadInput && !strings.Contains(errs, filepath.Base(path)) || out != "" {
 					t.Errorf("%s: exit %d, want %d saying %q: %s%s", verb, code, tc.code, tc.says, out, errs)
 				}
@@ -285,10 +389,40 @@ func TestBadInput(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, errs, code := n.do("apply"); code != exit.TryAgain || !strings.Contains(errs, "vxlan.json") {
+	if _, errs, code := n.Exec("apply"); code != exit.TryAgain || !strings.Contains(errs, "vxlan.json") {
 		t.Errorf("missing: exit %d %s", code, errs)
 	}
 	if d := cmp.Diff(before, n.Snapshot()); d != "" {
 		t.Errorf("kernel touched (-before +after)\n%s", d)
+	}
+}
+
+// TestReadOnlySysctl: in a container that is not privileged the device is made all the same, and what is left undone is said.
+func TestReadOnlySysctl(t *testing.T) {
+	n := newNode(t)
+	n.write(input())
+	sys := t.TempDir()
+	script := fmt.Sprintf("mount --rbind /proc/sys %[1]s && mount -o remount,ro,bind %[1]s && exec \"$@\"", sys)
+	readOnly := func(verb string) (stdout, stderr string) {
+		t.Helper()
+		self := n.Program(verb, "--sysctl-root", sys)
+		cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", script, "sh"}, self.Args...)...)
+		cmd.Env = self.Env
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%s: %v\n%s", verb, err, errs.String())
+		}
+		return out.String(), errs.String()
+	}
+	out, log := readOnly("apply")
+	if strings.Contains(out, "sysctl") || !strings.Contains(out, "flannel.1") || !strings.Contains(log, "--sysctl-root") {
+		t.Errorf("apply printed\n%s%s", out, log)
+	}
+	if out, _ := readOnly("plan"); out != "" {
+		t.Errorf("plan after apply:\n%s", out)
+	}
+	if out := n.apply(); !strings.Contains(out, "accept_ra=0") {
+		t.Errorf("apply with parameters that can be written: %q", out)
 	}
 }

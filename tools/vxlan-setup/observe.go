@@ -2,74 +2,65 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"path/filepath"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/setup"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/sysctl"
 )
 
 // observed is what the kernel holds, and what this program said last.
 type observed struct {
-	Links   map[string]nl.Link  // every device, by name
-	VXLANs  map[string]nl.VXLAN // those that are VXLAN
-	Addrs   map[int][]nl.Addr   // by index of the device
-	IPv6    bool                // the kernel has IPv6, so that devices have accept_ra
-	RAs     map[string]bool     // VXLAN devices that take router advertisements
+	setup.Kernel
+	VXLANs  map[string]nl.VXLAN // the devices that are VXLAN, by name
+	IPv6    bool                // the kernel has IPv6, so that devices have accept_ra, which can be set
+	RAs     map[string]bool     // VXLAN devices that take router advertisements and could be kept from it
+	NoIPv6  map[string]bool     // VXLAN devices that have IPv6 switched off and could have it, and sysctl.Anew
 	Last    state.Link          // link.json, if it can be read
 	HasLast bool
+
+	Offloads map[string]offload // of VXLAN devices: on or off; not there where the kernel does not say
+	Found    state.Checksum     // checksum.json, if it can be read
 }
 
 func (s *step) observe() (observed, error) {
-	o := observed{Links: map[string]nl.Link{}, VXLANs: map[string]nl.VXLAN{}, Addrs: map[int][]nl.Addr{}, RAs: map[string]bool{}}
-	links, err := s.conn.Links()
-	if err != nil {
-		return o, err
-	}
-	for _, l := range links {
-		o.Links[l.Name] = l
-	}
+	o := observed{VXLANs: map[string]nl.VXLAN{}, RAs: map[string]bool{}, NoIPv6: map[string]bool{}, Offloads: map[string]offload{}}
 	devices, err := s.conn.VXLANs()
 	if err != nil {
 		return o, err
 	}
-	addrs, err := s.conn.Addrs(0)
-	if err != nil {
+	if o.Kernel, err = setup.Observe(s.conn); err != nil {
 		return o, err
 	}
-	for _, a := range addrs {
-		o.Addrs[a.Link] = append(o.Addrs[a.Link], a)
+	// Where the parameters are read-only nothing can be done about them, and pods matter more: see Open's warning.
+	if _, err := sysctl.Get(sysctl.AcceptRA("all")); err == nil {
+		o.IPv6 = !sysctl.ReadOnly(sysctl.AcceptRA("all"))
 	}
-	if _, err := sysctl.Get("net/ipv6/conf/all/accept_ra"); err == nil {
-		o.IPv6 = true
+	if o.NoIPv6[sysctl.Anew], err = sysctl.Not0(sysctl.DisableIPv6(sysctl.Anew)); err != nil {
+		return o, err
 	}
 	for _, d := range devices {
 		o.VXLANs[d.Name] = d
-		ra, err := sysctl.Get(acceptRA(d.Name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if o.RAs[d.Name], err = sysctl.Not0(sysctl.AcceptRA(d.Name)); err != nil {
 			return o, err
 		}
-		o.RAs[d.Name] = err == nil && ra != "0"
+		if o.NoIPv6[d.Name], err = sysctl.Not0(sysctl.DisableIPv6(d.Name)); err != nil {
+			return o, err
+		}
+		if is, err := nl.TxChecksum(d.Name); err == nil { // what keeps it from being set is said then
+			o.Offloads[d.Name] = map[bool]offload{true: on, false: off}[is]
+		}
 	}
 	// It is this program's own output: a broken one is written anew, not mourned.
 	if last, err := state.Load[state.Link](s.run.Link()); err == nil {
 		o.Last, o.HasLast = last, true
 	}
-	return o, nil
-}
-
-func acceptRA(device string) string { return filepath.Join("net/ipv6/conf", device, "accept_ra") }
-
-func inputError(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return exit.WithHint(err, "subnet-lease writes it while the backend is vxlan; --run-dir says where")
+	if found, err := state.Load[state.Checksum](s.run.Checksum()); err == nil {
+		o.Found = found
 	}
-	return err
+	return o, nil
 }
 
 // publish appends the write of link.json. It happens only when every device has the MAC address that
@@ -79,7 +70,7 @@ func (s *step) publish(ops []plan.Op, want []device, link state.Link) ([]plan.Op
 	if err != nil || op == nil {
 		return ops, err
 	}
-	return append(ops, plan.Func{Text: op.String(), Run: func(ctx context.Context) error {
+	return append(ops, plan.Func{Text: op.String(), File: s.run.Link(), Write: op.Do, Run: func(ctx context.Context) error {
 		for _, w := range want {
 			have, ok, err := s.conn.Link(w.Name)
 			if err != nil {
@@ -93,61 +84,22 @@ func (s *step) publish(ops []plan.Op, want []device, link state.Link) ([]plan.Op
 	}}), nil
 }
 
-// Down is tool.Step: every device with our mark, and link.json where it is a VXLAN one.
+// Down is tool.Step: every device with our mark, and link.json where it is a VXLAN one. A device that is handed back
+// stays as it is, less the mark: without it no program of ours touches it, nor what leads over it.
 func (s *step) Down(context.Context) ([]plan.Op, error) {
 	have, err := s.observe()
 	if err != nil {
 		return nil, err
 	}
-	ops := Diff(s.conn, nil, have)
-	if have.HasLast && have.Last.Publish.Type != backend {
-		return ops, nil // another backend's by now
+	ops := remove(s.conn, have)
+	if s.takeOver {
+		ops = append(ops, earlier(s.conn, have)...)
 	}
-	if op := state.RemoveOp(s.run.Link()); op != nil {
+	if s.handBack {
+		ops = unmark(s.conn, have)
+	}
+	if op := state.RemoveOp(s.run.Checksum()); op != nil {
 		ops = append(ops, op)
 	}
-	return ops, nil
-}
-
-// watched is what the last pass looked at.
-type watched struct {
-	names   map[string]bool
-	indexes map[int]bool
-	addrs   map[string]bool
-}
-
-func (s *step) remember(input state.BackendInput, want []device, have observed) {
-	w := watched{names: map[string]bool{input.Interface.Name: true}, indexes: map[int]bool{}, addrs: map[string]bool{}}
-	for _, d := range want {
-		w.names[d.Name] = true
-	}
-	for _, f := range state.Families {
-		w.addrs[input.PublicIP.Of(f).String()] = true
-	}
-	for name, l := range have.Links {
-		if w.names[name] || l.Alias == mark {
-			w.indexes[l.Index] = true
-		}
-	}
-	s.mu.Lock()
-	s.watched = w
-	s.mu.Unlock()
-}
-
-// Inputs is tool.Watched.
-func (s *step) Inputs() []string { return []string{s.run.Backend(backend), s.run.Link()} }
-
-// Events is tool.Watched: whatever happens to our devices, to the one below, and to the addresses they
-// count on.
-func (s *step) Events(ctx context.Context) (<-chan string, error) {
-	return nl.Hints(ctx, nl.WatchLinks|nl.WatchAddrs, func(e nl.Event) string {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		switch {
-		case e.What == nl.LinkEvent && (s.watched.names[e.Link.Name] || s.watched.indexes[e.Link.Index] || e.Link.Alias == mark),
-			e.What == nl.AddrEvent && (s.watched.indexes[e.Addr.Link] || s.watched.addrs[e.Addr.Prefix.Addr().String()]):
-			return fmt.Sprint(e)
-		}
-		return ""
-	})
+	return append(ops, setup.Withdraw(s.run, backend)...), nil
 }

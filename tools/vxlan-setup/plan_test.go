@@ -11,6 +11,7 @@ import (
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nl"
 	"github.com/towpath/towpath/lib/plan"
+	"github.com/towpath/towpath/lib/setup"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -33,17 +34,18 @@ func input() state.BackendInput {
 
 func uplink() observed {
 	return observed{
-		Links:  map[string]nl.Link{"eth0": {Index: 2, Name: "eth0", Kind: "device", MTU: 1500, Up: true}},
-		VXLANs: map[string]nl.VXLAN{},
-		Addrs:  map[int][]nl.Addr{2: {{Prefix: netip.MustParsePrefix("192.168.0.11/24"), Link: 2}}},
-		IPv6:   true, RAs: map[string]bool{},
+		Kernel: setup.Kernel{
+			Links: map[string]nl.Link{"eth0": {Index: 2, Name: "eth0", Kind: "device", MTU: 1500, Up: true}},
+			Addrs: map[int][]nl.Addr{2: {{Prefix: netip.MustParsePrefix("192.168.0.11/24"), Link: 2}}},
+		},
+		VXLANs: map[string]nl.VXLAN{}, IPv6: true, RAs: map[string]bool{},
 	}
 }
 
 // with adds a device as decide would have made it, changed by f.
 func with(o observed, f func(*nl.VXLAN)) observed {
 	v := nl.VXLAN{
-		Link:      nl.Link{Index: 7, Name: "flannel.1", Kind: "vxlan", MTU: 1450, MAC: macOld, Alias: mark, Up: true},
+		Link:      nl.Link{Index: 7, Name: "flannel.1", Kind: "vxlan", MTU: 1450, MAC: macOld, Alias: nl.Mark, Up: true},
 		VXLANSpec: nl.VXLANSpec{VNI: 1, Port: 8472, Parent: 2, Local: netip.MustParseAddr("192.168.0.11")},
 	}
 	o.Addrs[7] = []nl.Addr{{Prefix: netip.MustParsePrefix("10.244.1.0/32"), Link: 7}}
@@ -86,14 +88,35 @@ func TestDiff(t *testing.T) {
 			"ip addr add 10.244.9.0/32 dev flannel.1\nip addr del 10.244.1.0/32 dev flannel.1\n",
 		},
 		{
-			"VNI changed: the old one goes first", func(in *state.BackendInput) { in.Backend.VNI = 7 }, with(uplink(), nil),
-			"ip link del flannel.1\n" + strings.NewReplacer("flannel.1", "flannel.7", "id 1", "id 7").Replace(fresh),
+			"VNI changed: the old one stays for those who have not changed", func(in *state.BackendInput) { in.Backend.VNI = 7 }, with(uplink(), nil),
+			strings.NewReplacer("flannel.1", "flannel.7", "id 1", "id 7").Replace(fresh),
+		},
+		{
+			"VNI changed back", nil, with(with(uplink(), nil), func(v *nl.VXLAN) { v.Name, v.Index, v.VNI = "flannel.7", 9, 7 }), "",
 		},
 		{
 			"port changed: made anew with its MAC", func(in *state.BackendInput) { in.Backend.Port = 4789; in.Previous = state.Published{} }, with(uplink(), nil),
-			"ip link del flannel.1\n" + strings.Replace(fresh, "8472", "4789", 1),
+			"ip link set dev flannel.1 name retired7\n" + strings.Replace(fresh, "8472", "4789", 1),
 		},
-		{"learning by mistake", nil, with(uplink(), func(v *nl.VXLAN) { v.Learning = true }), "ip link del flannel.1\n" + fresh},
+		{
+			"port changed back", nil,
+			with(with(uplink(), func(v *nl.VXLAN) { v.Name, v.Up = "retired7", false }), func(v *nl.VXLAN) { v.Index, v.Port = 9, 4789 }),
+			"ip link set dev flannel.1 name retired9\nip link set dev retired7 name flannel.1\nip link set dev flannel.1 up\n",
+		},
+		{
+			"GBP on the port of the old one", func(in *state.BackendInput) { in.Backend.GBP = true }, with(uplink(), nil),
+			"ip link del flannel.1\n" + strings.Replace(fresh, " nolearning", " nolearning gbp", 1),
+		},
+		{"learning by mistake", nil, with(uplink(), func(v *nl.VXLAN) { v.Learning = true }), "ip link set dev flannel.1 type vxlan nolearning\n"},
+		{
+			"node's address changed", func(in *state.BackendInput) {
+				in.PublicIP.IPv4, in.Interface.IP.IPv4 = netip.MustParseAddr("192.168.0.12"), netip.MustParseAddr("192.168.0.12")
+			}, with(with(uplink(), nil), func(v *nl.VXLAN) { v.Name, v.Index, v.VNI = "flannel.7", 9, 7 }),
+			"ip link set dev flannel.1 type vxlan local 192.168.0.12\nip link set dev flannel.7 type vxlan local 192.168.0.12\n",
+		},
+		{
+			"another uplink", nil, with(uplink(), func(v *nl.VXLAN) { v.Parent = 3 }), "ip link set dev flannel.1 type vxlan dev eth0\n",
+		},
 		{
 			"GBP and learning", func(in *state.BackendInput) { in.Backend.GBP, in.Backend.Learning = true, true }, uplink(),
 			strings.Replace(fresh, " nolearning", " gbp", 1),
@@ -121,6 +144,13 @@ func TestDiff(t *testing.T) {
 				t.Errorf("link.json: %v", err)
 			}
 		})
+	}
+}
+
+func TestUnmark(t *testing.T) {
+	have := with(with(uplink(), nil), func(v *nl.VXLAN) { v.Name, v.Index, v.Port = "retired9", 9, 4789 })
+	if got := texts(unmark(new(nl.Conn), have)); got != "ip link set dev flannel.1 alias \"\"\nip link del retired9\n" {
+		t.Errorf("handed back:\n%s", got)
 	}
 }
 

@@ -40,6 +40,9 @@ with exit status 65.
 		if f.Version > 0 {
 			version = fmt.Sprint(f.Version)
 		}
+		if f.Mode != 0 {
+			f.Holds += fmt.Sprintf("; mode %04o", f.Mode)
+		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(f.Name), version, strings.Join(f.Producers, ", "), strings.Join(f.Consumers, ", "), f.Holds)
 	}
 	b.WriteString("\n## Schemas\n")

@@ -14,6 +14,7 @@ import (
 // may be asked at the same time while nobody changes anything.
 type Cluster struct {
 	node       string
+	strict     bool // see RequireNamespaces
 	nodeAddrs  map[netip.Addr]bool
 	namespaces map[string]*namespace
 	byAddr     map[netip.Addr]*pod   // the first by name
@@ -101,12 +102,25 @@ func (c *Cluster) SetNodeAddrs(addrs []netip.Addr) {
 	}
 }
 
+// RequireNamespaces says that every namespace has an object, which is only not known yet where it is missing: until it is,
+// no selector of labels takes the namespace, since NotIn and DoesNotExist would hold for labels that it has. It is to be
+// called before anything is set. Without it, a namespace without an object has the label of its name alone.
+func (c *Cluster) RequireNamespaces() { c.strict = true }
+
+// unknown is the labels of a namespace without an object; none, which no object's are, where they are not known.
+func (c *Cluster) unknown(name string) map[string]string {
+	if c.strict {
+		return map[string]string{}
+	}
+	return map[string]string{nameLabel: name}
+}
+
 // namespace gives the namespace of this name, known or not.
 func (c *Cluster) namespace(name string) *namespace {
 	n := c.namespaces[name]
 	if n == nil {
 		n = &namespace{
-			name: name, labels: map[string]string{nameLabel: name},
+			name: name, labels: c.unknown(name),
 			groups: map[string]*group{}, pods: map[string]*pod{}, policies: map[string]*policy{}, live: map[*group]struct{}{},
 		}
 		c.namespaces[name] = n
@@ -151,7 +165,7 @@ func (c *Cluster) SetNamespace(ns Namespace) {
 func (c *Cluster) DeleteNamespace(name string) {
 	if n := c.namespaces[name]; n != nil {
 		n.given = false
-		c.relabel(n, map[string]string{nameLabel: name})
+		c.relabel(n, c.unknown(name))
 	}
 }
 
@@ -159,19 +173,22 @@ func (c *Cluster) DeleteNamespace(name string) {
 func (c *Cluster) SetPod(in Pod) {
 	n := c.namespace(in.Namespace)
 	p := n.pods[in.Name]
+	in.Ports = canonicalPorts(in.Ports)
+	in.IPs = canonicalAddrs(in.IPs)
+	in.HostIPs = c.sharedHostIPs(in.HostIPs)
 	if p == nil {
 		p = &pod{}
 		c.note(in.Key, p)
 		n.pods[in.Name] = p
 		in.Namespace = n.name
 	} else {
+		if p.equal(&in) {
+			return // most changes of a pod are of its conditions
+		}
 		c.note(in.Key, p)
 		in.Key = p.Key
 	}
-	in.Ports = canonicalPorts(in.Ports)
-	in.IPs = canonicalAddrs(in.IPs)
 	in.Node = c.host(in.Node)
-	in.HostIPs = c.sharedHostIPs(in.HostIPs)
 	g := p.group
 	if g == nil || !maps.Equal(g.labels, in.Labels) || !slices.Equal(g.ports, in.Ports) {
 		c.buf, c.keys = groupKey(c.buf, c.keys, in.Labels, in.Ports)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -159,4 +160,40 @@ func semanticsLabels(t *testing.T) {
 	w.add("kind: Pod\nmetadata: {name: web, namespace: dev, labels: {app: other}}\nspec: {nodeName: n1}\nstatus: {podIP: 10.1.0.1}")
 	w.Commit()
 	w.check("yes prod/web dev/web 80/TCP")
+}
+
+// semanticsUnknownNamespace: where every namespace has an object, one that is not known yet is in no selector of labels, not
+// even in those that hold for labels that are absent.
+func semanticsUnknownNamespace(t *testing.T) {
+	for _, c := range []struct{ peer, free, strict string }{
+		{"namespaceSelector: {}", "yes", "no"},
+		{"namespaceSelector: {matchExpressions: [{key: team, operator: DoesNotExist}]}", "yes", "no"},
+		{"namespaceSelector: {matchExpressions: [{key: team, operator: NotIn, values: [red]}]}, podSelector: {}", "yes", "no"},
+		{"namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [prod]}]}", "yes", "no"},
+		{"namespaceSelector: {matchLabels: {team: green}}", "no", "no"},
+		{"namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: other}}", "yes", "yes"}, // its object cannot say otherwise
+	} {
+		policy := "{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{" + c.peer + "}]}]}"
+		newWorld(t, policy).check(c.free + " other/bare dev/web 80/TCP")
+
+		w := world{t, model.New("n1")}
+		w.RequireNamespaces()
+		w.add(cluster)
+		w.policy("dev", "p", policy)
+		w.Commit()
+		w.check(c.strict + " other/bare dev/web 80/TCP")
+		w.add("kind: Namespace\nmetadata: {name: other}")
+		if d := w.Commit(); (len(d.Sets) > 0) != (c.free != c.strict) {
+			t.Errorf("%s: the namespace comes: %+v", c.peer, d)
+		}
+		w.check(c.free + " other/bare dev/web 80/TCP")
+		w.DeleteNamespace("other")
+		w.Commit()
+		w.check(c.strict + " other/bare dev/web 80/TCP")
+		w.add("kind: Namespace\nmetadata: {name: other, labels: {team: red}}")
+		w.Commit()
+		if strings.Contains(c.peer, "team") {
+			w.check("no other/bare dev/web 80/TCP")
+		}
+	}
 }

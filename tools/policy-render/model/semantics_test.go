@@ -272,4 +272,5 @@ func TestSemantics(t *testing.T) {
 	t.Run("hostNetwork", semanticsHostNetwork)
 	t.Run("own node", semanticsOwnNode)
 	t.Run("labels change", semanticsLabels)
+	t.Run("unknown namespaces", semanticsUnknownNamespace)
 }

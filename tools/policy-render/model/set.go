@@ -101,7 +101,7 @@ func (s *Set) takesNamespace(n *namespace, l map[string]string) bool {
 	if s.namespace != "" {
 		return s.namespace == n.name
 	}
-	return s.nsSel.matches(l)
+	return len(l) > 0 && s.nsSel.matches(l)
 }
 
 // takes says whether a pod with these facts and this address is in the set, PortSets apart from the port.
