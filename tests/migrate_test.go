@@ -265,7 +265,7 @@ func (f *flannelNode) towpath(verb ...string) (out string, err error) {
 	return string(data), err
 }
 
-// flanneld is a process under flanneld's name in the node.
+// flanneld is a process under flanneld's name in the node; it bears the name from the start, which ip netns exec gives it only after a while.
 func (f *flannelNode) flanneld(t *testing.T) (stop func()) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flanneld")
@@ -283,6 +283,13 @@ func (f *flannelNode) flanneld(t *testing.T) (stop func()) {
 		cmd.Wait()
 	})
 	t.Cleanup(stop)
+	f.Eventually(20*time.Second, func() string {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))
+		if err != nil || strings.TrimSpace(string(name)) != "flanneld" {
+			return fmt.Sprintf("process %d is still %q (%v)", cmd.Process.Pid, name, err)
+		}
+		return ""
+	})
 	return stop
 }
 
