@@ -3,6 +3,7 @@
 package change
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -22,6 +23,13 @@ func TestBrokenEdit(t *testing.T) {
 		{`{"Network": "10.244.0.0/33", "Backend": {"Type": "vxlan"}}`, "10.244.0.0/33"},
 		{`{"Network": "192.168.0.0/16", "SubnetMin": "192.168.7.0", "SubnetMax": "192.168.7.0", "Backend": {"Type": "vxlan"}}`, "192.168.7"},
 	} {
+		s.until("the pod's link is up, which the kernel says a moment after it is", func() string {
+			links := m.Run("ip", "-br", "link")
+			if strings.Contains(links, "NO-CARRIER") || starting.MatchString(links) {
+				return links
+			}
+			return ""
+		})
 		before := m.kernel()
 		s.change(c.says, func(through func(int)) {
 			m.configure(c.text)
@@ -45,6 +53,8 @@ func TestBrokenEdit(t *testing.T) {
 		m.configure(conf(to))
 	})
 }
+
+var starting = regexp.MustCompile(`(?m)^veth\S+ +UNKNOWN `)
 
 // kernel is what the node's programs have made there.
 func (m *member) kernel() string {
