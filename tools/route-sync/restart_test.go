@@ -45,6 +45,14 @@ func TestRestartWritesNothing(t *testing.T) {
 	if err := monitor.Start(); err != nil {
 		t.Fatal(err)
 	}
+	n.Eventually(deadline, func() string { // it hears from here on
+		n.Run("ip", "link", "add", "first", "type", "bridge")
+		n.Run("ip", "link", "del", "first")
+		if !strings.Contains(heard(), "first") {
+			return "ip monitor hears nothing"
+		}
+		return ""
+	})
 	n.watch()
 	n.ready()
 	n.Run("ip", "link", "add", "last", "type", "bridge") // comes after everything else
