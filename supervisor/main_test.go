@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -104,26 +103,8 @@ type node struct {
 	wrap   []string // what the supervisor is run under
 	unread bool     // nobody reads its log
 	cmd    *exec.Cmd
-	log    *logBuffer
+	log    *nstest.Log
 	ended  chan error
-}
-
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }
 
 // prelude gives the shell scripts of the tests what all of them use.
@@ -140,7 +121,7 @@ const daemonScript = `trap 'exit 0' TERM; sdnotify READY=1; forever`
 func newNode(t *testing.T, stages map[string]string) *node {
 	t.Helper()
 	base := t.TempDir()
-	n := &node{t: t, dir: state.Dir(filepath.Join(base, "run")), stages: filepath.Join(base, "stages"), log: &logBuffer{}}
+	n := &node{t: t, dir: state.Dir(filepath.Join(base, "run")), stages: filepath.Join(base, "stages"), log: &nstest.Log{}}
 	for _, dir := range []string{string(n.dir), n.stages} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)

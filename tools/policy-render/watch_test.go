@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/ruleset"
 	"github.com/towpath/towpath/lib/state"
 )
@@ -25,13 +25,13 @@ type watched struct {
 	objects  string
 	notify   *net.UnixConn
 	said     []string // READY and STATUS lines
-	log      *bytes.Buffer
+	log      *nstest.Log
 	cmd      *exec.Cmd
 	patience time.Duration
 }
 
 func newWatched(t *testing.T) *watched {
-	w := &watched{t: t, dir: state.Dir(t.TempDir()), objects: t.TempDir(), log: &bytes.Buffer{}, patience: 20 * time.Second}
+	w := &watched{t: t, dir: state.Dir(t.TempDir()), objects: t.TempDir(), log: &nstest.Log{}, patience: 20 * time.Second}
 	w.write(w.dir.Lease(), dualLease)
 	return w
 }

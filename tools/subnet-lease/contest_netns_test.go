@@ -9,11 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/state"
 )
 
 // statuses listens for what the watch verbs started later tell their supervisor.
-func statuses(t *testing.T) *output {
+func statuses(t *testing.T) *nstest.Log {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "n")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -22,7 +23,7 @@ func statuses(t *testing.T) *output {
 	}
 	t.Cleanup(func() { conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
-	told := &output{}
+	told := &nstest.Log{}
 	go func() {
 		for b := make([]byte, 4096); ; {
 			n, err := conn.Read(b)
@@ -35,7 +36,7 @@ func statuses(t *testing.T) *output {
 	return told
 }
 
-func last(told *output) string {
+func last(told *nstest.Log) string {
 	lines := strings.Split(strings.TrimSuffix(told.String(), "\n"), "\n")
 	return lines[len(lines)-1]
 }
@@ -48,7 +49,7 @@ func TestSameName(t *testing.T) {
 	logA, _ := a.watch()
 	logB, _ := b.watch()
 	const cause = `hint="another machine uses the node name \"same\": set --node"`
-	for _, log := range []*output{logA, logB} {
+	for _, log := range []*nstest.Log{logA, logB} {
 		eventually(t, "the cause is told", func() bool { return strings.Contains(log.String(), cause) })
 	}
 	writes := func() int {

@@ -37,7 +37,7 @@ func within(t testing.TB, limit time.Duration, what string, ok func() bool) time
 }
 
 // crew starts nodes that publish, each under its own address, and waits until they know each other.
-func (s *etcdSite) crew(n int, more ...string) (all []*node, logs []*output, cmds []*exec.Cmd) {
+func (s *etcdSite) crew(n int, more ...string) (all []*node, logs []*nstest.Log, cmds []*exec.Cmd) {
 	s.t.Helper()
 	for i := range n {
 		m := s.member(fmt.Sprintf("n%d", i), 10+i)

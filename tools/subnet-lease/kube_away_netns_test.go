@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/lib/kube/apitest"
+	"github.com/towpath/towpath/lib/nstest"
 )
 
 // TestKubeAway: the API server goes away and comes back under several nodes. The last good files carry on, nobody ends, and
@@ -26,7 +27,7 @@ func TestKubeAway(t *testing.T) {
 		n.link("vxlan", fmt.Sprintf(vtep, 10+i))
 		all = append(all, n)
 	}
-	logs := make([]*output, nodes)
+	logs := make([]*nstest.Log, nodes)
 	cmds := make([]*exec.Cmd, nodes)
 	for i, n := range all {
 		logs[i], cmds[i] = n.watch()

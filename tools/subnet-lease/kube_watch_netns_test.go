@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/towpath/towpath/lib/nstest"
 	"github.com/towpath/towpath/lib/state"
 )
 
@@ -180,7 +181,7 @@ func TestKubeWaits(t *testing.T) {
 			t.Errorf("apply: %d, %s", code, errs)
 		}
 	}
-	log := &output{}
+	log := &nstest.Log{}
 	cmd := a.command("watch")
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {

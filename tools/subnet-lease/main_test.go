@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -136,7 +134,7 @@ func (n *node) exec(verb string, more ...string) (code int, stdout, stderr strin
 }
 
 // logged waits until the log of watch tells of operations: of each once it is done, so a little later than it can be seen.
-func logged(t *testing.T, log *output, ops ...string) {
+func logged(t *testing.T, log *nstest.Log, ops ...string) {
 	t.Helper()
 	for _, op := range ops {
 		eventually(t, op+" is logged", func() bool {
@@ -155,28 +153,10 @@ func (n *node) must(verb string, more ...string) string {
 	return out
 }
 
-// output is a buffer that a process writes while the test reads.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // watch starts the watch verb, waits until its lease stands, and stops it when the test ends.
-func (n *node) watch(more ...string) (log *output, cmd *exec.Cmd) {
+func (n *node) watch(more ...string) (log *nstest.Log, cmd *exec.Cmd) {
 	n.t.Helper()
-	log = &output{}
+	log = &nstest.Log{}
 	cmd = n.command("watch", more...)
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {

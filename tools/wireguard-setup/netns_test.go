@@ -206,7 +206,7 @@ func TestRestart(t *testing.T) {
 	for _, from := range []*testNode{a, z} {
 		other := map[*testNode]*testNode{a: z, z: a}[from]
 		ping := from.Command("ping", "-i", "0.01", "-c", "300", "-W", "2", "-I", from.pod(state.IPv4).String(), other.pod(state.IPv4).String())
-		out := new(text)
+		out := new(nstest.Log)
 		ping.Stdout = out
 		if err := ping.Start(); err != nil {
 			t.Fatal(err)

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/hex"
 	"io"
 	"net"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,26 +31,8 @@ type testNode struct {
 	key   string
 	pid   int // of a process in its namespaces
 	in    state.BackendInput
-	log   *text
+	log   *nstest.Log
 	watch *exec.Cmd
-}
-
-// text is what a process has said so far.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *text) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *text) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 const (
@@ -72,7 +52,7 @@ func newTestNode(t *testing.T, n byte, stack, raw string) *testNode {
 	dir := t.TempDir()
 	h := &testNode{
 		Node: nstest.NewNode(t), t: t, key: filepath.Join(dir, "lib", "wireguard.key"),
-		log: new(text),
+		log: new(nstest.Log),
 	}
 	hold := h.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
 		"mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard && exec sleep infinity")
