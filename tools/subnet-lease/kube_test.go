@@ -392,3 +392,28 @@ func FuzzAnnotations(f *testing.F) {
 		}
 	})
 }
+
+// TestOwnNodeEnds: the watch tells that the own Node is gone before the answer to a change of it has arrived.
+func TestOwnNodeEnds(t *testing.T) {
+	s := newKubeStore(nil, "flannel.alpha.coreos.com/", "a")
+	change := func(meanwhile func()) {
+		t.Helper()
+		if _, err := s.write(func() (kube.Node, error) {
+			meanwhile()
+			return kube.Node{Name: "a", Revision: 7}, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func() {})
+	if _, err := s.Own(); err != nil {
+		t.Fatalf("what the change made is not taken in: %v", err)
+	}
+	change(func() { s.Delete("a") })
+	if n, err := s.Own(); err == nil {
+		t.Errorf("a Node that is gone is there: %+v", n)
+	}
+	if e, ok := s.entries["a"]; ok {
+		t.Errorf("an entry of a Node that is gone: %+v", e)
+	}
+}

@@ -25,6 +25,7 @@ type kubeStore struct {
 	entries map[string]Entry
 	own     *kube.Node // nil: not there
 	floor   uint64     // revision of own as we changed it last: older news of it is no news
+	ends    int        // how often the watch has told that the own object is gone
 }
 
 func newKubeStore(client *kube.Client, prefix, node string) *kubeStore {
@@ -125,16 +126,20 @@ func (s *kubeStore) Publish(ctx context.Context, node string, publicIP state.Pai
 }
 
 // write makes a request that changes this node's object, and takes in what it made of it. The watch is behind that, and what
-// it tells of the time before is left out.
+// it tells of the time before is left out. Where the watch told of the object's end while the answer was under way, the answer is
+// of the time before that.
 func (s *kubeStore) write(request func() (kube.Node, error)) (kube.Node, error) {
 	if err := s.tooEarly(); err != nil {
 		return kube.Node{}, err
 	}
+	s.mu.Lock()
+	ends := s.ends
+	s.mu.Unlock()
 	own, err := request()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gate.note(err, time.Now())
-	if err == nil {
+	if err == nil && ends == s.ends {
 		s.floor, s.own = own.Revision, &own
 		s.entries[own.Name] = entryOf(own)
 	}
@@ -228,6 +233,7 @@ func (s *kubeStore) forget(name string) {
 	delete(s.entries, name)
 	if name == s.node {
 		s.own, s.floor = nil, 0
+		s.ends++
 	}
 }
 
