@@ -28,6 +28,7 @@ type carrier struct {
 	tun      *quiet
 	listener net.Listener
 	file     *os.File // of the TUN device
+	crossed  crossings
 	greeted  map[wgtypes.Key]bool
 }
 
@@ -100,10 +101,9 @@ func carry(name string, file *os.File, log *slog.Logger) (*carrier, error) {
 		l.SetUnlinkOnClose(true)
 	}
 	c := &carrier{name: name, tun: newQuiet(dev), listener: listener, file: dev.File(), greeted: map[wgtypes.Key]bool{}}
-	var crossed crossings
 	say := func(level slog.Level) func(string, ...any) {
 		return func(format string, args ...any) {
-			crossed.hear(time.Now(), format, args)
+			c.crossed.hear(time.Now(), format, args)
 			if log.Enabled(context.Background(), level) {
 				log.Log(context.Background(), level, "wireguard", "dev", name, "says", fmt.Sprintf(format, args...))
 			}
@@ -156,7 +156,8 @@ func (c *carrier) resized(mtu int) {
 // serve begins to carry packets, and shakes hands once with every peer. Sessions end with the process that had them, and what a peer sends
 // in one that nobody has any more is lost until a new one is made. With one that came later, the handshake that it began itself was for
 // nothing, if this node did not know it yet, and its next comes 5 s later.
-func (c *carrier) serve(peers map[wgtypes.Key]peer) {
+func (c *carrier) serve(own wgtypes.Key, peers map[wgtypes.Key]peer) {
+	c.crossed.be(own)
 	c.tun.start()
 	maps.DeleteFunc(c.greeted, func(key wgtypes.Key, _ bool) bool {
 		_, ok := peers[key]

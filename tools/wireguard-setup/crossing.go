@@ -1,11 +1,11 @@
 package main
 
 import (
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
 // crossings begins handshakes again that crossed. Where two nodes begin one with each other in the same instant, as they do once
@@ -14,6 +14,7 @@ import (
 // only thing that tells is its log.
 type crossings struct {
 	mu    sync.Mutex
+	own   string // as the other node's log names this one; "": not known yet
 	peers map[*device.Peer]*handshake
 }
 
@@ -25,6 +26,11 @@ type handshake struct {
 const (
 	unanswered = 200 * time.Millisecond // how long this node's may be under way
 	justNow    = 20 * time.Millisecond  // how long an answer may take to be worked through
+
+	// When the one node begins again, and the other where that one did not see the crossing: later than the 20 ms within which a node
+	// takes no second one, and apart, lest these cross too.
+	againFirst  = 40 * time.Millisecond
+	againSecond = 200 * time.Millisecond
 )
 
 // The module's words.
@@ -34,6 +40,14 @@ const (
 	saysAnswer  = "%v - Received handshake response"
 	saysStopped = "%v - Stopping"
 )
+
+// be says which key this node has.
+func (c *crossings) be(own wgtypes.Key) {
+	text := own.String()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.own = "peer(" + text[:4] + "…" + text[39:43] + ")" // as device.Peer's String
+}
 
 // hear is told of every line of the module's log. It must not call the module.
 func (c *crossings) hear(now time.Time, format string, args []any) {
@@ -69,8 +83,11 @@ func (c *crossings) hear(now time.Time, format string, args []any) {
 		h.open = now.Add(justNow)
 	case now.Before(h.open):
 		h.open = time.Time{}
-		// Later than the 20 ms within which the other node takes no second one, and hardly when it does the same.
-		h.again = time.AfterFunc(50*time.Millisecond+rand.N(200*time.Millisecond), func() {
+		wait := againSecond
+		if c.own < p.String() {
+			wait = againFirst
+		}
+		h.again = time.AfterFunc(wait, func() {
 			p.ExpireCurrentKeypairs()
 			p.SendKeepalive()
 		})

@@ -33,6 +33,7 @@ func TestHandshakesCross(t *testing.T) {
 	peers := [2]*device.Peer{}
 	for i, d := range devices {
 		key := keyOf(byte(i + 1))
+		crossed[i].be(key.public())
 		if err := d.IpcSet("private_key=" + hex.EncodeToString(key[:]) + "\nlisten_port=0\n"); err != nil {
 			t.Fatal(err)
 		}
@@ -46,6 +47,11 @@ func TestHandshakesCross(t *testing.T) {
 			t.Fatal(err)
 		}
 		peers[i] = d.LookupPeer(device.NoisePublicKey(other))
+	}
+	for i, p := range peers {
+		if name := crossed[1-i].own; p.String() != name {
+			t.Errorf("a node takes its name for %s; the other one's log says %s", name, p)
+		}
 	}
 	arrives := func(from int) bool {
 		packet := tuntest.Ping(ip(1-from), ip(from))

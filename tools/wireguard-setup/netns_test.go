@@ -281,14 +281,7 @@ func TestOtherPSK(t *testing.T) {
 	z.in.Backend.Raw = a.in.Backend.Raw
 	z.write()
 	z.settled()
-	a.Eventually(20*time.Second, func() string { // WireGuard asks again every 5 s
-		out, err := a.Try("ping", "-c1", "-W1", "-I", a.pod(state.IPv4).String(), z.pod(state.IPv4).String())
-		if err != nil {
-			return out
-		}
-		return ""
-	})
-	reach(t, a, z)
+	reachWithin(t, a, z, 20*time.Second) // WireGuard asks again every 5 s
 }
 
 // TestSecrets: the private key and the PSK are in their files and nowhere else.

@@ -218,7 +218,7 @@ func (s *step) serve() {
 	for _, w := range s.want {
 		if c := s.carriers[w.Name]; c != nil {
 			c.resized(w.MTU)
-			c.serve(w.Peers)
+			c.serve(w.Key.public(), w.Peers)
 		}
 	}
 }
