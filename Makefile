@@ -12,7 +12,8 @@ DESTDIR ?=
 export CGO_ENABLED := 0
 TAGS    := urfave_cli_no_docs
 LDFLAGS := -s -w -X github.com/towpath/towpath/lib/version.Version=$(VERSION)
-BUILD   := go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
+# -buildvcs=false: the version is linked in, and how the tree stands must not change the bytes.
+BUILD   := go build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
 
 TOOLS   := $(notdir $(wildcard tools/*))
 PLUGINS := portmap bandwidth loopback
@@ -48,13 +49,12 @@ ARCHES     := $(subst $(COMMA), ,$(ARCH))
 image: $(addprefix image-programs-,$(ARCHES)) ## the container image into bin/towpath-image.tar; ARCH=amd64|arm64|amd64,arm64 IMAGE=NAME IMAGE_FILE=FILE
 	go run ./packaging/image --arch $(ARCH) --name $(IMAGE) --output $(IMAGE_FILE) --version $(VERSION)
 
-# -buildvcs=false: the version is linked in, and how the tree stands must not change the bytes.
 image-programs-%:
 	@rm -rf bin/image/$* && mkdir -p bin/image/$*
-	GOARCH=$* $(BUILD) -buildvcs=false -o bin/image/$*/ $(addprefix ./tools/,$(TOOLS)) $(foreach p,$(PLUGINS),github.com/containernetworking/plugins/plugins/$(if $(filter loopback,$(p)),main,meta)/$(p))
-	GOARCH=$* $(BUILD) -buildvcs=false -o bin/image/$*/towpath ./supervisor
+	GOARCH=$* $(BUILD) -o bin/image/$*/ $(addprefix ./tools/,$(TOOLS)) $(foreach p,$(PLUGINS),github.com/containernetworking/plugins/plugins/$(if $(filter loopback,$(p)),main,meta)/$(p))
+	GOARCH=$* $(BUILD) -o bin/image/$*/towpath ./supervisor
 	@mkdir bin/image/$*/flannel
-	GOARCH=$* $(BUILD) -buildvcs=false -o bin/image/$*/flannel/ ./packaging/image/flannel/...
+	GOARCH=$* $(BUILD) -o bin/image/$*/flannel/ ./packaging/image/flannel/...
 
 .PHONY: demo
 demo: setup build bin/tests/cnitool bin/tests/pod ## three nodes and their pods, on this machine; BACKEND=vxlan|vxlan-direct|host-gw|udp|wireguard STACK=ipv4|dual|ipv6 KEEP=1

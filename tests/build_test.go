@@ -13,7 +13,7 @@ import (
 func TestBuildIsReproducible(t *testing.T) {
 	build := func(dir string) []byte {
 		out := filepath.Join(t.TempDir(), "vxlan-setup")
-		cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", out, "./tools/vxlan-setup")
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", out, "./tools/vxlan-setup")
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "PWD="+dir)
 		if text, err := cmd.CombinedOutput(); err != nil {

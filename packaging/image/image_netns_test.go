@@ -52,7 +52,7 @@ func built(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, runtime.GOARCH, "flannel")+"/", "./flannel/...")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, runtime.GOARCH, "flannel")+"/", "./flannel/...")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
