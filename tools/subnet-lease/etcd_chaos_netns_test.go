@@ -16,26 +16,6 @@ import (
 	"github.com/towpath/towpath/lib/nstest"
 )
 
-// limit is longer than the longest delay of a node, with what a request may take.
-const limit = 90 * time.Second
-
-// within is eventually for what takes as long as the longest delay of a node.
-func within(t testing.TB, limit time.Duration, what string, ok func() bool) time.Duration {
-	t.Helper()
-	began := time.Now()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for range tick.C {
-		if ok() {
-			return time.Since(began)
-		}
-		if time.Since(began) > limit {
-			t.Fatalf("not so within %s: %s", limit, what)
-		}
-	}
-	return 0
-}
-
 // crew starts nodes that publish, each under its own address, and waits until they know each other.
 func (s *etcdSite) crew(n int, more ...string) (all []*node, logs []*nstest.Log, cmds []*exec.Cmd) {
 	s.t.Helper()
@@ -129,10 +109,10 @@ func TestEtcdExpiry(t *testing.T) {
 	b := s.member("b", 2)
 	b.watch()
 	a := s.member("a", 1)
-	log, cmd := a.watch("--lease-ttl", "4s", "--renew-margin", "2s")
+	log, cmd := a.watch("--lease-ttl", "10s", "--renew-margin", "8s")
 	const own = "10.244.1.0-24"
 	id, granted, _ := s.lease(own)
-	if id == 0 || granted != 4 {
+	if id == 0 || granted != 10 {
 		t.Fatalf("lease %x of %d s", id, granted)
 	}
 	<-time.After(6 * time.Second)

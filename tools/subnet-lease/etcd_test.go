@@ -237,6 +237,33 @@ func TestEtcdOldNews(t *testing.T) {
 	}
 }
 
+// TestEtcdEmptiedEvents: only the end of the last key, where another node had one, is looked into before it counts.
+func TestEtcdEmptiedEvents(t *testing.T) {
+	gone := func(key string) *mvccpb.Event {
+		return &mvccpb.Event{Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte("/p/subnets/" + key), ModRevision: 6}}
+	}
+	made := func(key, ip string) *mvccpb.Event { return &mvccpb.Event{Type: mvccpb.PUT, Kv: kv(key, ip, 6, 6)} }
+	both := []string{"10.5.1.0-24 192.168.7.1", "10.5.2.0-24 192.168.7.2"}
+	for _, c := range []struct {
+		name   string
+		held   []string
+		events []*mvccpb.Event
+		want   bool
+	}{
+		{"all", both, []*mvccpb.Event{gone("10.5.1.0-24"), gone("10.5.2.0-24")}, true},
+		{"all, one of which was told anew before", both, []*mvccpb.Event{made("10.5.1.0-24", "192.168.7.1"), gone("10.5.1.0-24"), gone("10.5.2.0-24")}, true},
+		{"the other's", both, []*mvccpb.Event{gone("10.5.2.0-24")}, false},
+		{"all, and a new one", both, []*mvccpb.Event{gone("10.5.1.0-24"), gone("10.5.2.0-24"), made("10.5.3.0-24", "192.168.7.3")}, false},
+		{"the only one, of this node", both[:1], []*mvccpb.Event{gone("10.5.1.0-24")}, false},
+		{"the only one, of another", both[1:], []*mvccpb.Event{gone("10.5.2.0-24")}, true},
+		{"none", both[:1], nil, false},
+	} {
+		if got := memory("me", ips("192.168.7.1"), c.held...).emptied(c.events); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 // TestExpiryByEtcd: what etcd's own lease ends is not ended by a clock here, since etcd may be away.
 func TestExpiryByEtcd(t *testing.T) {
 	r := Record{Lease: 7, Expires: now.Add(-time.Hour)}

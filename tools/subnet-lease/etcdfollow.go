@@ -120,6 +120,9 @@ func (s *etcdStore) list(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.watching && answer.Header.Revision < s.revision {
+		return nil // the watch was faster
+	}
 	first := !s.synced
 	// What this node wrote since counts, but in a restored etcd, whose revisions are lower, nothing that was known does.
 	newer := func(h *held) bool {
@@ -183,7 +186,13 @@ func (s *etcdStore) watch(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	from := s.listed + 1
+	s.watching = true
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.watching = false
+	}()
 	requests := []*pb.WatchCreateRequest{{Key: []byte(s.subnets), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(s.subnets)), StartRevision: from}}
 	if s.reads {
 		requests = append(requests, &pb.WatchCreateRequest{Key: []byte(s.conf), StartRevision: from})
@@ -201,8 +210,38 @@ func (s *etcdStore) watch(ctx context.Context) error {
 		if answer.Canceled || answer.CompactRevision != 0 {
 			return exit.Errorf(exit.Unavailable, "watch %s: %s (compacted at revision %d)", s.URL(), answer.CancelReason, answer.CompactRevision)
 		}
+		if s.emptied(answer.Events) {
+			if err := s.list(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		s.told(answer.Events)
 	}
+}
+
+// emptied says that no key is left after some events, and another node's was there. Whether the configuration went with them, in which
+// case the store is not the one that the peers came from, etcd tells in an answer of its own; a listing says all of it at once.
+func (s *etcdStore) emptied(events []*mvccpb.Event) bool {
+	last := map[string]*mvccpb.Event{}
+	for _, e := range events {
+		if key, ok := strings.CutPrefix(string(e.Kv.Key), s.subnets); ok {
+			last[key] = e
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left, others := len(s.held), false
+	for key, e := range last {
+		if e.Type != mvccpb.DELETE {
+			return false
+		}
+		if s.held[key] != nil {
+			left--
+			others = others || key != s.own
+		}
+	}
+	return left == 0 && others
 }
 
 // told takes events in.

@@ -38,6 +38,7 @@ type etcdStore struct {
 	confText *string // the configuration; nil: there is none
 	listed   int64   // revision of the last listing: older news is no news
 	revision int64   // memory holds every key that was made until then
+	watching bool    // what changes is told; a listing may come late then
 }
 
 // held is a key in memory.

@@ -409,6 +409,10 @@ func TestOwnNodeEnds(t *testing.T) {
 	if _, err := s.Own(); err != nil {
 		t.Fatalf("what the change made is not taken in: %v", err)
 	}
+	change(func() { s.Set(kube.Node{Name: "a", Revision: 8}) })
+	if n, err := s.Own(); err != nil || n.Revision != 8 {
+		t.Errorf("what the watch told of later is overwritten by the answer: %+v, %v", n, err)
+	}
 	change(func() { s.Delete("a") })
 	if n, err := s.Own(); err == nil {
 		t.Errorf("a Node that is gone is there: %+v", n)

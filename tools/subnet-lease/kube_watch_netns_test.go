@@ -237,11 +237,13 @@ func TestKubeCondition(t *testing.T) {
 	routes(state.Routes{Peers: 2})
 	const up = "False FlannelIsUp: Flannel is running on this node"
 	eventually(t, "the network is available", func() bool { return c.condition("a") == up })
+	eventually(t, "both changes are in the log", func() bool { return c.requests("patch", "nodes") >= 2 }) // a moment after they are made
 	requests := c.requests("patch", "nodes")
 	routes(state.Routes{Peers: 3, LeftOut: map[string]string{"x": "no"}})
 	routes(state.Routes{Peers: 4})
 	os.Remove(a.run.Routes())
 	eventually(t, "routes that are gone are told of", func() bool { return strings.HasPrefix(c.condition("a"), "True TowpathRoutesMissing: ") })
+	eventually(t, "that is in the log", func() bool { return c.requests("patch", "nodes") > requests })
 	if n := c.requests("patch", "nodes") - requests; n != 1 {
 		t.Errorf("%d patches for one change", n)
 	}

@@ -126,8 +126,8 @@ func (s *kubeStore) Publish(ctx context.Context, node string, publicIP state.Pai
 }
 
 // write makes a request that changes this node's object, and takes in what it made of it. The watch is behind that, and what
-// it tells of the time before is left out. Where the watch told of the object's end while the answer was under way, the answer is
-// of the time before that.
+// it tells of the time before is left out. Where the watch told of the object's end, or of a later change, while the answer was under
+// way, the answer is of the time before that.
 func (s *kubeStore) write(request func() (kube.Node, error)) (kube.Node, error) {
 	if err := s.tooEarly(); err != nil {
 		return kube.Node{}, err
@@ -139,7 +139,8 @@ func (s *kubeStore) write(request func() (kube.Node, error)) (kube.Node, error) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gate.note(err, time.Now())
-	if err == nil && ends == s.ends {
+	overtaken := ends != s.ends || s.own != nil && s.own.Revision > own.Revision
+	if err == nil && !overtaken {
 		s.floor, s.own = own.Revision, &own
 		s.entries[own.Name] = entryOf(own)
 	}

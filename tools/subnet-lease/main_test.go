@@ -206,16 +206,27 @@ func (n *node) link(backend, data string) {
 // eventually waits until ok, for at most a time that only a broken program needs.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	within(t, limit, what, ok)
+}
+
+// limit is longer than the longest delay of a node, with what a request may take.
+const limit = 90 * time.Second
+
+// within waits until something is so, and returns how long that took.
+func within(t testing.TB, limit time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not so within 20 s: %s", what)
+	for range tick.C {
+		if ok() {
+			return time.Since(began)
+		}
+		if time.Since(began) > limit {
+			t.Fatalf("not so within %s: %s", limit, what)
 		}
 	}
+	return 0
 }
 
 func TestScripts(t *testing.T) {
