@@ -10,10 +10,10 @@ import (
 var sequence = regexp.MustCompile(`bytes from .* icmp_seq=(\d+) `)
 
 // Pinging sends 100 packets a second from the namespace until stop, once the first was answered. stop says how many there were up
-// to the last that was answered, and how many of those were not.
-func (n *Namespace) Pinging(to string) (stop func() (sent, lost int)) {
+// to the last that was answered, and how many of those were not. options are ping's, further ones.
+func (n *Namespace) Pinging(to string, options ...string) (stop func() (sent, lost int)) {
 	n.t.Helper()
-	cmd := n.Command("ping", "-n", "-i", "0.01", to)
+	cmd := n.Command("ping", append(append([]string{"-n", "-i", "0.01"}, options...), to)...)
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -152,7 +152,7 @@ func (k *kernel) replace(ctx context.Context, p *policy) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		generation, _, err := k.own(ctx, port)
+		generation, _, err := k.own(context.WithoutCancel(ctx), port)
 		if err != nil && ctx.Err() != nil {
 			return 0, err
 		}

@@ -132,12 +132,14 @@ func (s *step) update(ctx context.Context, want *policy, reason string) error {
 	start := time.Now()
 	generation, d, err := s.kernel.write(ctx, changes)
 	switch {
+	case err == nil && d == nil && generation != 0:
 	case ctx.Err() != nil:
+		s.drift = &drift{"the end came while something was under way"} // leave claims nothing
 		return ctx.Err()
 	case err != nil:
 		s.log.Debug("changes were not taken", "err", err)
 		return s.load(ctx, want, "the changes alone were not taken")
-	case d != nil || generation == 0:
+	default:
 		return s.load(ctx, want, "others changed the tables meanwhile")
 	}
 	s.refused, s.why = "", nil

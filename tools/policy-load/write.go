@@ -38,7 +38,7 @@ func (k *kernel) write(ctx context.Context, changes []change) (generation uint32
 			return 0, nil, err
 		}
 	}
-	return k.own(ctx, port)
+	return k.own(context.WithoutCancel(ctx), port) // it is done, and is written down at the end too
 }
 
 // refusedAt is the message that the kernel refused, -1 if it named none.
