@@ -22,8 +22,10 @@ func outputDirs(dir state.Dir) []string {
 }
 
 // verify notices that somebody else changed or removed policy.nft or one of the files. Our own writes are among
-// the changes as well, so this must be cheap: of most files it asks only whether they are there, and since when.
+// the changes as well, so this must be cheap: of most files it asks only whether they are there, and since when. What somebody changed
+// while we wrote is told afterwards, so files that are younger than the last look are read, except after a large write.
 func (w *writer) verify(c watch.Change) {
+	defer func(now time.Time) { w.since, w.recent = now, 0 }(time.Now())
 	if w.text == nil || w.broken {
 		return
 	}
@@ -65,10 +67,10 @@ func (w *writer) verifyAll() {
 	}
 }
 
-// tick is how far a file's time may be behind the clock, with a margin.
-const tick = 20 * time.Millisecond
+// tick is how far a file's time may be behind the clock, and how late a change is told of, with a margin.
+const tick = 100 * time.Millisecond
 
-// intact says whether the file is there as we left it. One that was written at about the time of our last write is read.
+// intact says whether the file is there as we left it. One that was written since the last look is read.
 func (w *writer) intact(below string) bool {
 	path := filepath.Join(w.dir.Policy(), below)
 	st, err := os.Lstat(path)
@@ -78,7 +80,7 @@ func (w *writer) intact(below string) bool {
 	if !st.Mode().IsRegular() || st.ModTime().After(w.at) {
 		return false
 	}
-	if st.ModTime().Before(w.at.Add(-tick)) || filepath.Dir(below) == "pods" {
+	if st.ModTime().Before(w.since.Add(-tick)) || filepath.Dir(below) == "pods" {
 		return true
 	}
 	text, err := os.ReadFile(path)

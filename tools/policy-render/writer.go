@@ -17,13 +17,21 @@ type writer struct {
 	generation string          // of policy.nft as written
 	text       []byte          // policy.nft as written
 	at         time.Time       // end of the last write; a file that is younger is somebody else's
+	since      time.Time       // a file that was written since then is read before it is taken for ours
+	recent     int             // how many files were written since then
 	gone       map[string]bool // below policy/, to be removed
 	broken     bool            // a write failed, or somebody changed the files: nothing is known of what is there
 }
 
+// mostRead is how many files of our own are read to see that they are.
+const mostRead = 100
+
 // write writes files, then policy.nft. whole: changes are everything that is to be there.
 func (w *writer) write(m *ruleset.Manifest, c render.Changes, whole bool) (wrote int, err error) {
 	w.broken = true // until all is done
+	if w.since.IsZero() {
+		w.since = time.Now()
+	}
 	at, err := policyDir(w.dir)
 	if err != nil {
 		return 0, err
@@ -87,6 +95,9 @@ func (w *writer) write(m *ruleset.Manifest, c render.Changes, whole bool) (wrote
 	}
 	if now := time.Now(); (wrote > 0 || whole) && now.After(w.at) {
 		w.at = now
+		if w.recent += wrote; w.recent > mostRead {
+			w.since, w.recent = now, 0
+		}
 	}
 	w.broken = false
 	return wrote, nil
