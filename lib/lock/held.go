@@ -11,7 +11,7 @@ import (
 )
 
 // Held says whether somebody holds the lock at path, and what the holder wrote. It takes the lock
-// shared for an instant, so a holder-to-be that must not be turned away by that uses Wait, not Try.
+// shared for an instant, which Try outlasts.
 func Held(path string) (holder string, held bool, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

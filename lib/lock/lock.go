@@ -36,15 +36,22 @@ func (e *HeldError) Error() string {
 // ExitCode is exit.TryAgain: the holder may end.
 func (e *HeldError) ExitCode() exit.Code { return exit.TryAgain }
 
+// soon is longer than Held takes the lock for.
+const soon = 50 * time.Millisecond
+
 // Try takes the lock at path (made with mode 0600 if missing, its directory 0755) or returns a
-// *HeldError at once.
-func Try(path, what string) (*Lock, error) { return take(path, what, unix.LOCK_EX|unix.LOCK_NB) }
+// *HeldError within a twentieth of a second.
+func Try(path, what string) (*Lock, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	return Wait(ctx, path, what)
+}
 
 // Wait takes the lock at path, waiting for its holder until ctx ends.
 func Wait(ctx context.Context, path, what string) (*Lock, error) {
 	delay := time.Millisecond
 	for {
-		l, err := Try(path, what)
+		l, err := take(path, what)
 		var held *HeldError
 		if err == nil || !errors.As(err, &held) {
 			return l, err
@@ -58,7 +65,7 @@ func Wait(ctx context.Context, path, what string) (*Lock, error) {
 	}
 }
 
-func take(path, what string, how int) (*Lock, error) {
+func take(path, what string) (*Lock, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("lock %q: %w", path, err)
 	}
@@ -67,7 +74,7 @@ func take(path, what string, how int) (*Lock, error) {
 		return nil, fmt.Errorf("lock %q: %w", path, err)
 	}
 	for {
-		err = unix.Flock(int(f.Fd()), how)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
