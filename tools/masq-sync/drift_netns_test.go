@@ -108,7 +108,7 @@ func TestIdleExecutesNothing(t *testing.T) {
 	settled := len(lines())
 	for last := -1; last != settled; settled = len(lines()) {
 		last = settled
-		<-time.After(500 * time.Millisecond)
+		<-time.After(2 * time.Second)
 	}
 	busy := time.After(33 * time.Second)
 	n.node.Run("nft", "table ip kube-proxy { chain services { }; set s { type ipv4_addr; }; }")

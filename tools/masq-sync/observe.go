@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os/exec"
 	"sync"
+	"time"
 
 	"github.com/towpath/towpath/lib/exit"
 	"github.com/towpath/towpath/lib/nft"
@@ -73,6 +74,19 @@ func (q *quiet) covers(a, b uint32) bool {
 	return a-q.from <= b-q.from && b-q.from <= q.to-q.from // generations wrap
 }
 
+// catchUp waits, for as long as a notice may be under way, until the kernel has told of generation b: it counts first and tells then.
+func (q *quiet) catchUp(b uint32) {
+	for range 20 {
+		q.mu.Lock()
+		behind := q.to != 0 && int32(b-q.to) > 0
+		q.mu.Unlock()
+		if !behind {
+			return
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
 // concerns says whether a change of the object can be one of what this program looks after.
 func concerns(o nl.NFTObject) bool {
 	switch {
@@ -116,6 +130,7 @@ func (m *machine) observeNFT(ctx context.Context) error {
 		return err
 	}
 	s := &m.seen
+	s.quiet.catchUp(generation)
 	if s.lasts() && (generation == s.generation || s.quiet.covers(s.generation, generation)) {
 		s.generation = generation
 		return nil
