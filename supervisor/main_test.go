@@ -251,8 +251,12 @@ func (n *node) read(stage string) state.Stage {
 // becomes waits until a stage is in a state and returns what is known of it.
 func (n *node) becomes(stage, want string) state.Stage {
 	n.t.Helper()
-	n.until(stage+" is "+want, func() bool { return n.read(stage).State == want })
-	return n.read(stage)
+	var s state.Stage
+	n.until(stage+" is "+want, func() bool {
+		s = n.read(stage)
+		return s.State == want
+	})
+	return s
 }
 
 func (n *node) ran(stage string, runs int) state.Stage {

@@ -114,8 +114,12 @@ func TestKnock(t *testing.T) {
 						if err := k.Send([]byte(text), complete); err != nil {
 							t.Errorf("%s %s: %v", dev, text, err)
 						}
-						got, ok, err := k.Answered(time.Now().Add(500 * time.Millisecond))
-						if err != nil || ok != (complete || tc.offloaded) || ok && string(got) != text {
+						want, wait := complete || tc.offloaded, 500*time.Millisecond
+						if want {
+							wait = 10 * time.Second
+						}
+						got, ok, err := k.Answered(time.Now().Add(wait))
+						if err != nil || ok != want || ok && string(got) != text {
 							t.Errorf("%s %s: answered %t about %q (%v)", dev, text, ok, got, err)
 						}
 					}

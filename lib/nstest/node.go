@@ -32,6 +32,8 @@ func (n *Namespace) Uplink(addrs string) {
 	n.Run("ip", "link", "set", "far0", "up")
 	n.Run("ip", "link", "set", "eth0", "up")
 	n.assign("eth0", addrs)
+	n.carried("eth0")
+	n.carried("far0")
 }
 
 // Program is the program as a process of the node, at its directory.

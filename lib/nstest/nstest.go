@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -206,6 +207,21 @@ func Connect(a *Namespace, devA, addrsA string, b *Namespace, devB, addrsB strin
 		end.n.assign(end.dev, end.addrs)
 		end.n.Run("ip", "link", "set", end.dev, "up")
 	}
+	a.carried(devA)
+	b.carried(devB)
+}
+
+// carried waits until the kernel has taken in that a device has its carrier, a moment after both ends are up: the device's state, its
+// link-local address and its multicast routes come then.
+func (n *Namespace) carried(dev string) {
+	n.t.Helper()
+	n.Eventually(20*time.Second, func() string {
+		out := n.Run("ip", "-br", "link", "show", "dev", dev)
+		if f := strings.Fields(out); len(f) < 2 || f[1] != "UP" {
+			return "no carrier yet: " + out
+		}
+		return ""
+	})
 }
 
 func (n *Namespace) assign(dev, addrs string) {

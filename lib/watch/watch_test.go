@@ -128,7 +128,7 @@ func TestSlowReceiverIsToldOnceOfAll(t *testing.T) {
 		write(t, filepath.Join(dir, n), "1")
 		want[filepath.Join(dir, n)] = true
 	}
-	<-time.After(50 * time.Millisecond) // nobody receives meanwhile
+	<-time.After(500 * time.Millisecond) // nobody receives meanwhile
 	got := <-c
 	for p := range want {
 		if !got.Has(p) {

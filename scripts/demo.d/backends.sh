@@ -26,7 +26,7 @@ choose() {
 		device=([ipv4]=flannel-wg [ipv6]=flannel-wg-v6) carries="WireGuard" secret=1
 		filter=([ipv4]="ip and udp port 51820" [ipv6]="ip6 and udp port 51821")
 		# Sessions end with the process that has them, where the kernel has no WireGuard: what is on its way then is lost.
-		may_lose=3
+		may_lose=20
 		;;
 	host-gw) conf='{"Type": "host-gw"}' setup=hostgw-setup device=([ipv4]=eth0 [ipv6]=eth0) tunnel= ;;
 	*) echo "demo: BACKEND ${1@Q}: use one of ${back_ends[*]}" >&2 && return 64 ;;

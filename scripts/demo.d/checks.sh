@@ -59,6 +59,7 @@ transfer() {
 on_the_wire() {
 	local what=${filter[$family]}
 	[[ $what != icmp* ]] || what+=" and host $(ip_of dev/pod1)"
+	rm -f $work/wire.err
 	on worker01 timeout 10 tcpdump -i eth0 -c 3 -nn "$what" >$work/wire 2>$work/wire.err &
 	local dump=$!
 	until grep -q listening $work/wire.err 2>/dev/null; do wait_ms 20; done

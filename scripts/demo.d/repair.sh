@@ -38,7 +38,8 @@ policed() { on worker02 nft list chain inet towpath-policy forward && on worker0
 process_of() { on worker02 cat "/run/towpath/supervisor/$1.json" | jq -e "select(.state == \"ready\") | .pid"; }
 restarted() { local p && p=$(process_of "$1") && [[ $p != "$2" ]]; }
 
-# under_ping MOST COMMAND…: runs it while dev/pod1 pings prod/pod1 100 times a second in each family; prints what was lost.
+# under_ping MOST COMMAND…: runs it while dev/pod1 pings prod/pod1 100 times a second in each family; prints what was lost. What comes
+# after the last answer was on its way when ping ended, which waits no longer than twice the longest round trip; it may be 10.
 under_ping() {
 	local pings=() most=$1
 	shift
@@ -49,8 +50,11 @@ under_ping() {
 	wait_ms 300
 	"$@" >/dev/null
 	wait "${pings[@]}" || true
-	awk -v most="$((most * ${#families[@]}))" '/packets transmitted/ {sent += $1; back += $4}
-		END {print sent - back " of " sent " packets lost"; exit !sent || sent - back > most}' $work/ping.*
+	awk -v families=${#families[@]} -v most="$most" -F 'icmp_seq=| ' '
+		/bytes from/ {back++; last[FILENAME] = $6 > last[FILENAME] ? $6 : last[FILENAME]}
+		/packets transmitted/ {sent += $1}
+		END {for (f in last) told += last[f]
+			print told - back " of " told " packets lost"; exit !told || told - back > most * families || sent - told > 10 * families}' $work/ping.*
 }
 
 kill_tool() { # kill_tool STAGE: its process, and wait for the next one

@@ -102,6 +102,15 @@ func install(t *testing.T, name string) (*server, []object) {
 		}
 		s.Do("POST", group+"/"+plural, string(body))
 	}
+	eventually(t, func() string { // rights count some time after they were given
+		for _, what := range []string{`"verb":"list","resource":"nodes"`, `"verb":"create","resource":"events","namespace":"default"`} {
+			if answer := s.Do("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", fmt.Sprintf(
+				`{"spec":{"user":"system:serviceaccount:%s:towpath","resourceAttributes":{%s}}}`, s.namespace, what)); !strings.Contains(string(answer), `"allowed":true`) {
+				return string(answer)
+			}
+		}
+		return ""
+	})
 	return s, all
 }
 

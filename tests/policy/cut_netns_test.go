@@ -83,20 +83,20 @@ func TestCutByTraffic(t *testing.T) {
 		p = s.Next(p)
 		back := p
 		back.From, back.To, back.SourcePort, back.Port = p.To, p.From, p.Port, p.SourcePort
-		exchange := func() (there, back2 bool) {
+		exchange := func(limit time.Duration) (there, back2 bool) {
 			s.Send(client, p)
-			there = s.Arrives(web, p, 20*time.Millisecond)
+			there = s.Arrives(web, p, limit)
 			s.Send(web, back)
-			return there, s.Arrives(client, back, 20*time.Millisecond)
+			return there, s.Arrives(client, back, limit)
 		}
-		if there, back := exchange(); !there || !back {
+		if there, back := exchange(3 * time.Second); !there || !back {
 			t.Fatalf("%s: arrives %v, the reply %v", p, there, back)
 		}
 		start := time.Now()
 		s.Set("policies", policy("dev/a", "{podSelector: {}, policyTypes: [Ingress]}"))
 		var took time.Duration
 		for quiet := 0; quiet < 20; {
-			there, back := exchange()
+			there, back := exchange(20 * time.Millisecond)
 			if quiet++; there || back {
 				quiet, took = 0, time.Since(start)
 			}

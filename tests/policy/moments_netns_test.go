@@ -133,7 +133,7 @@ func podToNode(t *testing.T, s *scene) {
 		t.Helper()
 		for i := range 2 {
 			for _, to := range []string{node.Gateway[i], node.Uplink[i]} {
-				if got := s.heard(t, web, netip.MustParseAddr(to)); got != want {
+				if got := s.heard(t, web, netip.MustParseAddr(to), want); got != want {
 					t.Errorf("a datagram from %s arrives at %s: %v", web.IPs[i], to, got)
 				}
 			}
@@ -157,18 +157,14 @@ func podToNode(t *testing.T, s *scene) {
 	s.expect(t, "dev/web -> next 80/TCP: deny")
 }
 
-// heard says whether a datagram of a pod arrives at a socket of the node.
-func (s *scene) heard(t *testing.T, from *node.Pod, to netip.Addr) bool {
+// heard says whether a datagram of a pod arrives at a socket of the node. expected decides how long it is waited for, not the
+// answer.
+func (s *scene) heard(t *testing.T, from *node.Pod, to netip.Addr, expected bool) bool {
 	t.Helper()
-	return s.heardFrom(t, from, from.Addr(to), to)
+	return s.heardOn(t, from, from.Addr(to), to, 4321, expected)
 }
 
-func (s *scene) heardFrom(t *testing.T, from *node.Pod, source, to netip.Addr) bool {
-	t.Helper()
-	return s.heardOn(t, from, source, to, 4321)
-}
-
-func (s *scene) heardOn(t *testing.T, from *node.Pod, source, to netip.Addr, port uint16) bool {
+func (s *scene) heardOn(t *testing.T, from *node.Pod, source, to netip.Addr, port uint16, expected bool) bool {
 	t.Helper()
 	var c *net.UDPConn
 	var err error
@@ -178,9 +174,13 @@ func (s *scene) heardOn(t *testing.T, from *node.Pod, source, to netip.Addr, por
 	}
 	defer c.Close()
 	p := s.Next(probe.Packet{From: source, To: to, Protocol: probe.UDP, Port: port})
+	limit := 30 * time.Millisecond
+	if expected {
+		limit = time.Second
+	}
 	for range 3 {
 		s.Send(from, p)
-		c.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
+		c.SetReadDeadline(time.Now().Add(limit))
 		if n, err := c.Read(make([]byte, 100)); err == nil {
 			return n == 8
 		}

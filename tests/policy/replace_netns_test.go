@@ -55,6 +55,9 @@ func TestReplace(t *testing.T) {
 					return
 				default:
 				}
+				for end := time.Now().Add(time.Second); sent-arrived >= 400 && time.Now().Before(end); { // the kernel's queues take 1,000, of all tests
+					count()
+				}
 				sent++
 				p.ID = 1<<24 + uint32(sent)
 				if err := out.Send(probe.Frame(web.MAC, client.MAC, ethertype, p.Bytes())); err != nil {

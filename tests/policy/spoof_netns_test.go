@@ -64,7 +64,7 @@ func spoofedSource(t *testing.T, s *scene, evil *node.Pod, targets []node.Place)
 			}
 		}
 		for _, lie := range lies { // and to a socket of the node
-			if s.heardFrom(t, evil, netip.MustParseAddr(lie), netip.MustParseAddr(node.Gateway[family])) {
+			if s.heardOn(t, evil, netip.MustParseAddr(lie), netip.MustParseAddr(node.Gateway[family]), 4321, false) {
 				t.Errorf("a datagram from %s arrives at the node", lie)
 			}
 		}
@@ -89,9 +89,13 @@ func spoofedMAC(t *testing.T, s *scene, evil, victim, other *node.Pod) {
 	}
 }
 
-// seen says whether a frame that holds these bytes arrives at a pod.
-func (s *scene) seen(at *node.Pod, what []byte) bool {
-	for deadline := time.Now().Add(20 * time.Millisecond); time.Now().Before(deadline); {
+// seen says whether a frame that holds these bytes arrives at a pod. expected decides how long it is waited for, not the answer.
+func (s *scene) seen(at *node.Pod, what []byte, expected bool) bool {
+	limit := 20 * time.Millisecond
+	if expected {
+		limit = 3 * time.Second
+	}
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		if frame := at.Wire.Receive(5); bytes.Contains(frame, what) {
 			return true
 		}
@@ -118,7 +122,7 @@ func spoofedARP(t *testing.T, s *scene, evil, victim, other *node.Pod) {
 	gateway, none := netip.MustParseAddr(node.Gateway[0]), net.HardwareAddr{0, 0, 0, 0, 0, 0}
 	own := probe.ARP(1, evil.MAC, evil.IPs[0], none, victim.IPs[0])
 	s.frame(t, evil, probe.Frame(everybody, evil.MAC, probe.TypeARP, own))
-	if !s.seen(victim, own) {
+	if !s.seen(victim, own, true) {
 		t.Error("an honest request does not arrive")
 	}
 	for _, lie := range []netip.Addr{gateway, other.IPs[0], netip.MustParseAddr("10.244.1.250"), netip.MustParseAddr("192.0.2.1")} {
@@ -129,7 +133,7 @@ func spoofedARP(t *testing.T, s *scene, evil, victim, other *node.Pod) {
 					probe.ARP(1+operation, evil.MAC, lie, evil.MAC, lie),             // gratuitous
 				} {
 					s.frame(t, evil, probe.Frame(to, evil.MAC, probe.TypeARP, message))
-					if s.seen(victim, message) {
+					if s.seen(victim, message, false) {
 						t.Errorf("ARP %d, %s is at %s, arrives", 1+operation, lie, evil.MAC)
 					}
 				}
@@ -138,7 +142,7 @@ func spoofedARP(t *testing.T, s *scene, evil, victim, other *node.Pod) {
 	}
 	message := probe.ARP(2, other.MAC, evil.IPs[0], victim.MAC, victim.IPs[0])
 	s.frame(t, evil, probe.Frame(victim.MAC, evil.MAC, probe.TypeARP, message))
-	if s.seen(victim, message) {
+	if s.seen(victim, message, false) {
 		t.Errorf("ARP, %s is at %s, arrives", evil.IPs[0], other.MAC)
 	}
 	for _, n := range []*nstest.Namespace{victim.Namespace, s.Namespace} {
@@ -154,7 +158,7 @@ func spoofedND(t *testing.T, s *scene, evil, victim, other *node.Pod) {
 		t.Helper()
 		message := probe.ND(kind, from, to, target, mac)
 		s.frame(t, evil, probe.Frame(victim.MAC, evil.MAC, probe.IPv6, message))
-		if got := s.seen(victim, message); got != want {
+		if got := s.seen(victim, message, want); got != want {
 			t.Errorf("ND %d from %s: %s is at %s: arrives %v", kind, from, target, mac, got)
 		}
 	}
@@ -189,7 +193,7 @@ func ethertypes(t *testing.T, s *scene, evil, victim *node.Pod) {
 		for _, head := range [][]byte{nil, {0, 1, 8, 0}, {0x11, 0, 0, 1, 0, byte(len(p) + 2), 0, 0x21}} {
 			message := append(bytes.Clone(head), p...)
 			s.frame(t, evil, probe.Frame(victim.MAC, evil.MAC, kind, message))
-			if s.seen(victim, p) {
+			if s.seen(victim, p, false) {
 				t.Errorf("a frame of ethertype %04x arrives", kind)
 			}
 		}
@@ -208,10 +212,10 @@ func vxlan(t *testing.T, s *scene, evil, victim *node.Pod, world node.World) {
 			}
 		}
 		for _, to := range []string{node.Gateway[family], node.Uplink[family]} {
-			if s.heardOn(t, evil, evil.IPs[family], netip.MustParseAddr(to), 8472) {
+			if s.heardOn(t, evil, evil.IPs[family], netip.MustParseAddr(to), 8472, false) {
 				t.Errorf("a datagram to the node's %s port 8472 arrives", to)
 			}
-			if !s.heardOn(t, evil, evil.IPs[family], netip.MustParseAddr(to), 8473) {
+			if !s.heardOn(t, evil, evil.IPs[family], netip.MustParseAddr(to), 8473, true) {
 				t.Errorf("a datagram to the node's %s port 8473 does not arrive", to)
 			}
 		}

@@ -71,6 +71,15 @@ func TestDownRemovesTheBridge(t *testing.T) {
 // TestWatch: the conflist appears when the last input does, and follows a change.
 func TestWatch(t *testing.T) {
 	h := newHost(t, "")
+	put := func(path, text string) { // at once, as what is half a file when watch begins ends it
+		h.write(path+".new", text)
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(h.run.Lease()); err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	cmd := h.confCommand(ctx, "watch")
@@ -93,16 +102,12 @@ func TestWatch(t *testing.T) {
 	}()
 	list := filepath.Join(filepath.Dir(string(h.run)), "net.d", "10-towpath.conflist")
 	for _, f := range [][2]string{{h.run.Lease(), leaseJSON}, {h.run.Link(), linkJSON}} {
-		os.Remove(f[0])
-		h.write(f[0]+".new", f[1])
-		if err := os.Rename(f[0]+".new", f[0]); err != nil {
-			t.Fatal(err)
-		}
+		put(f[0], f[1])
 		if exists(list) {
 			t.Error("the conflist is there before all inputs are")
 		}
 	}
-	h.write(h.run.Routes(), routesJSON)
+	put(h.run.Routes(), routesJSON)
 	await(t, func() bool { return exists(list) })
 	h.write(h.run.Link(), strings.ReplaceAll(linkJSON, "1450", "1400"))
 	await(t, func() bool {

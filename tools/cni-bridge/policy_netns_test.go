@@ -86,7 +86,7 @@ func TestPolicyWait(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.add(a, h.policed("1.0.0", nil))
+		h.add(a, h.policed("1.0.0", map[string]any{"policyTimeout": 60}))
 	}()
 	await(t, func() bool {
 		_, err := h.Try("ip", "link", "show", vethOf("a"))

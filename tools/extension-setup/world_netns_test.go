@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -114,11 +113,11 @@ func (n *node) did() []string {
 }
 
 // watch starts the program; it ends with the test.
-func (n *node) watch(args ...string) (*exec.Cmd, *bytes.Buffer) {
+func (n *node) watch(args ...string) (*exec.Cmd, *nstest.Log) {
 	n.t.Helper()
 	cmd := n.Program(append([]string{"watch"}, args...)...)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	log := new(nstest.Log)
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
@@ -133,7 +132,7 @@ func (n *node) watch(args ...string) (*exec.Cmd, *bytes.Buffer) {
 			n.t.Logf("watch:\n%s", log.String())
 		}
 	})
-	return cmd, &log
+	return cmd, log
 }
 
 func (n *node) eventually(want ...string) {

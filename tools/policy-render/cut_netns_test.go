@@ -244,7 +244,7 @@ func TestCutByWatch(t *testing.T) {
 		stopped := doomed.stops()
 		took := stopped.Sub(last())
 		t.Logf("cut %v after the ruleset changed", took)
-		if took > time.Second {
+		if took > 5*time.Second { // the next look at everything would come after 30
 			t.Errorf("it took %v until the flow was cut", took)
 		}
 		kept.flows()
@@ -271,17 +271,13 @@ func TestCutNot(t *testing.T) {
 	})
 	b := n.pods["dev/b"]
 	s := startStream(t, "established", b.Namespace, n.to("dev/a", 80))
-	before := last()
 	n.replace(cutPolicy)
 	n.host.Eventually(patient, func() string {
-		if last().Equal(before) {
-			return "the policy is not loaded"
+		if err := ask(b.Namespace, "tcp", n.to("dev/a", 80), impatient); err == nil {
+			return "a new connection is allowed"
 		}
 		return ""
 	})
-	if err := ask(b.Namespace, "tcp", n.to("dev/a", 80), impatient); err == nil {
-		t.Error("a new connection is allowed")
-	}
 	for range 5 {
 		s.flows()
 	}

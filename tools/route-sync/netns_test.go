@@ -76,12 +76,7 @@ func (n *node) sockets() (conn *nl.Conn, socket *nl.Socket) {
 
 // alone gives the node an uplink that leads to itself.
 func (n *node) alone() *node {
-	n.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far0")
-	n.Run("ip", "link", "set", "far0", "up")
-	n.Run("ip", "link", "set", "eth0", "up")
-	for _, a := range strings.Fields(n.addrs()) {
-		n.Run("ip", "addr", "add", a, "dev", "eth0")
-	}
+	n.Uplink(n.addrs())
 	return n
 }
 

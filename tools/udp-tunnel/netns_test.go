@@ -228,7 +228,7 @@ func TestCarries(t *testing.T) {
 	}
 	took := stream(t, a, z, 50<<20)
 	t.Logf("50 MiB in %s", took)
-	a.Run("ping", "-c1", "-W1", "-t", "1", z.pod(2)) // the tunnel is a link, no hop
+	a.pings(z.pod(2), "-t", "1") // the tunnel is a link, no hop
 }
 
 // TestPeersComeAndGo: without a restart, and only with a listing behind it does one go.
@@ -311,10 +311,15 @@ func TestPort(t *testing.T) {
 		n.port = 9999
 		n.input()
 	}
-	a.pings(z.pod(2))
-	if out := a.Run("ss", "-Huln"); !strings.Contains(out, "192.168.7.1:9999") || strings.Contains(out, ":8285") {
-		t.Errorf("sockets:\n%s", out)
+	for _, n := range []*node{a, z} { // until both have moved, the old port answers as well
+		n.Eventually(10*time.Second, func() string {
+			if out := n.Run("ss", "-Huln"); !strings.Contains(out, n.addr.String()+":9999") || strings.Contains(out, ":8285") {
+				return "sockets:\n" + out
+			}
+			return ""
+		})
 	}
+	a.pings(z.pod(2))
 }
 
 // TestPathMTU: a narrow way to a peer is told to those who may not be cut up, and the others are.

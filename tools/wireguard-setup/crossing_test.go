@@ -55,7 +55,7 @@ func TestHandshakesCross(t *testing.T) {
 	}
 	arrives := func(from int) bool {
 		packet := tuntest.Ping(ip(1-from), ip(from))
-		for range 40 {
+		for range 80 { // 4 s: less than the 5 s after which the module begins again by itself
 			select {
 			case tuns[from].Outbound <- packet:
 			case <-time.After(2 * time.Second):
@@ -80,7 +80,7 @@ func TestHandshakesCross(t *testing.T) {
 		wait.Wait()
 		for from := range peers {
 			if !arrives(from) {
-				t.Fatalf("round %d: nothing arrives from node %d for 2 s", round, from)
+				t.Fatalf("round %d: nothing arrives from node %d for 4 s", round, from)
 			}
 		}
 		for _, tun := range tuns { // what came late
