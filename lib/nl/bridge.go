@@ -12,7 +12,8 @@ import (
 // Device is a Link with what concerns bridges, their ports and veth pairs.
 type Device struct {
 	Link
-	Peer     int // index of a veth's other end, in that end's namespace
+	Peer     int  // index of a veth's other end, in that end's namespace
+	Works    bool // it has its carrier, and the kernel has seen to that: before, it drops what is sent
 	Promisc  bool
 	Hairpin  bool // of a port of a bridge
 	Isolated bool // of a port of a bridge
@@ -156,7 +157,8 @@ func parseDevice(b []byte) (d Device, ok bool) {
 		case unix.IFLA_ADDRESS:
 			d.MAC = net.HardwareAddr(v).String()
 		case unix.IFLA_OPERSTATE:
-			d.Lower = len(v) == 1 && (v[0] == operUp || v[0] == operUnknown)
+			d.Works = len(v) == 1 && v[0] == operUp
+			d.Lower = d.Works || len(v) == 1 && v[0] == operUnknown
 		case unix.IFLA_LINKINFO:
 			d.linkInfo(v)
 		}

@@ -155,6 +155,11 @@ func (a *addition) do() (*current.Result, error) {
 	if err := p.furnish(connect); err != nil {
 		return nil, err
 	}
+	for _, name := range []string{vethName(p.holder), br.Name} {
+		if err := works(a.socket, name); err != nil {
+			return nil, err
+		}
+	}
 	if p.conf.gateway() {
 		if err := forward(a.socket, families); err != nil {
 			return nil, err

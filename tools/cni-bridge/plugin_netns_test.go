@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,12 @@ func TestAddDel(t *testing.T) {
 				h := newHost(t, family.env)
 				a, b := newContainer(t, "a"), newContainer(t, "b")
 				h.add(a, h.conf(version, nil))
+				all := h.Run("ip", "-br", "link") // which does not make the kernel catch up first, as a question about one device may
+				for _, name := range []string{"cni0", vethOf("a")} {
+					if !regexp.MustCompile(`(?m)^` + name + `(@\S+)? +UP `).MatchString(all) {
+						t.Errorf("%s does not work yet:\n%s", name, all)
+					}
+				}
 				r := h.add(b, h.conf(version, nil))
 
 				var addrs, gateways, routes []string

@@ -245,4 +245,19 @@ func settle(s *nl.Socket, dev nl.Device) error {
 	}
 }
 
+// works waits until the kernel has put a device to work, a moment after its carrier came: what is sent to the pod before is lost.
+func works(s *nl.Socket, name string) error {
+	for end := time.Now().Add(settleTimeout); ; sleep(200 * time.Microsecond) {
+		d, ok, err := s.Device(name)
+		switch {
+		case err != nil || ok && d.Works:
+			return err
+		case !ok:
+			return exit.Errorf(exit.TryAgain, "device %q went away while the pod was being set up", name)
+		case time.Now().After(end):
+			return exit.Errorf(exit.TryAgain, "device %q does not come up", name)
+		}
+	}
+}
+
 const settleTimeout = 10 * time.Second
