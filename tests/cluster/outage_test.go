@@ -39,9 +39,9 @@ func TestOutage(t *testing.T) {
 	in(t, again.node, "kill", "-KILL", old)
 	var address string
 	poll(t, "a new sandbox without the API server", func() error {
-		pid := again.pid(t)
-		if pid == "" || pid == old {
-			return fmt.Errorf("process %q, was %q", pid, old)
+		pid, err := again.tryPID()
+		if err != nil || pid == "" || pid == old {
+			return fmt.Errorf("process %q, was %q (%w)", pid, old, err)
 		}
 		out, err := try(again.node, "nsenter", "-n", "-t", pid, "ip", "-4", "-br", "addr", "show", "eth0")
 		if err != nil {

@@ -89,7 +89,15 @@ func (p *pod) reaches(t *testing.T, url, want string) {
 // pid is that of the pod's first process, as its node sees it.
 func (p *pod) pid(t *testing.T) string {
 	t.Helper()
-	return in(t, p.node, "bash", "-euo", "pipefail", "-c", sandboxPID, "pid", p.ns, p.name)
+	id, err := p.tryPID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (p *pod) tryPID() (string, error) {
+	return try(p.node, "bash", "-euo", "pipefail", "-c", sandboxPID, "pid", p.ns, p.name)
 }
 
 // sandboxPID prints the process of a pod's sandbox: $1 namespace, $2 name.
