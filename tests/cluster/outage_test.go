@@ -41,7 +41,7 @@ func TestOutage(t *testing.T) {
 	poll(t, "a new sandbox without the API server", func() error {
 		pid, err := again.tryPID()
 		if err != nil || pid == "" || pid == old {
-			return fmt.Errorf("process %q, was %q (%w)", pid, old, err)
+			return fmt.Errorf("process %q, was %q (%v)", pid, old, err)
 		}
 		out, err := try(again.node, "nsenter", "-n", "-t", pid, "ip", "-4", "-br", "addr", "show", "eth0")
 		if err != nil {
