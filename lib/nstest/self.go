@@ -32,8 +32,19 @@ func (n *Namespace) Self(args ...string) *exec.Cmd {
 }
 
 // Snapshot is what the namespace's kernel holds, as text to compare: links in detail, addresses,
-// routes of every table, neighbours, FDB entries and nftables rules.
+// routes of every table, neighbours, FDB entries and nftables rules. It waits until nothing changes any more by itself, as
+// addresses and their routes do a moment after a device was set up.
 func (n *Namespace) Snapshot() string {
+	n.t.Helper()
+	now, before := n.snapshot(), ""
+	for end := time.Now().Add(5 * time.Second); now != before && time.Now().Before(end); {
+		<-time.After(50 * time.Millisecond)
+		now, before = n.snapshot(), now
+	}
+	return now
+}
+
+func (n *Namespace) snapshot() string {
 	n.t.Helper()
 	var b strings.Builder
 	for _, command := range []string{

@@ -185,10 +185,10 @@ func (s *kubeStore) Set(n kube.Node) {
 		}
 		same := s.own != nil && s.own.Created.Equal(n.Created) && s.own.Unavailable == n.Unavailable &&
 			slices.Equal(s.own.PodCIDRs, n.PodCIDRs) && maps.Equal(s.own.Annotations, n.Annotations)
+		s.own = &n // its revision is news in any case
 		if same {
 			return
 		}
-		s.own = &n
 	}
 	e := entryOf(n)
 	if old, ok := s.entries[n.Name]; ok && n.Name != s.node && sameEntry(old, e) {

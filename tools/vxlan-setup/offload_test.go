@@ -127,3 +127,22 @@ func TestWritten(t *testing.T) {
 		t.Errorf("the other is lost: %+v", found)
 	}
 }
+
+// TestJudged: a device is not asked about again between the writing down of its verdict and the news that none is wanted.
+func TestJudged(t *testing.T) {
+	p := newProber("", nil)
+	one := target{family: state.IPv4, device: "flannel.1"}
+	p.want([]target{one})
+	if p.isJudged(one) {
+		t.Error("nothing was found yet")
+	}
+	p.found[one.family] = state.ChecksumFound{Verdict: fine}
+	if !p.isJudged(one) {
+		t.Error("what was found is to be acted upon first")
+	}
+	p.want(nil)
+	p.written(state.Checksum{Device: state.Pair[state.ChecksumFound]{IPv4: p.found[one.family]}})
+	if !p.isJudged(one) {
+		t.Error("nobody wants to know any longer")
+	}
+}

@@ -81,6 +81,14 @@ func (p *prober) written(down state.Checksum) {
 	maps.DeleteFunc(p.found, func(f state.Family, found state.ChecksumFound) bool { return found == down.Device.Of(f) })
 }
 
+// isJudged says that there is a verdict about a target, which is not yet acted upon, or was meanwhile: nobody wants one any longer then.
+func (p *prober) isJudged(t target) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, is := p.found[t.family]
+	return is || !slices.Contains(p.targets, t)
+}
+
 func (p *prober) setTrying(f state.Family, is bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,8 +141,8 @@ const (
 
 // probe asks some peers about one device.
 func (p *prober) probe(ctx context.Context, t target) result {
-	if _, already, _ := p.state(t.family); already {
-		return judged // and not yet acted upon
+	if p.isJudged(t) {
+		return judged
 	}
 	log := p.log.With("device", t.device)
 	peers, err := pick(p.run, t.family, t.index, nil)
