@@ -12,6 +12,7 @@ import (
 	"github.com/towpath/towpath/lib/ruleset"
 	"github.com/towpath/towpath/lib/state"
 	"github.com/towpath/towpath/lib/watch"
+	"github.com/towpath/towpath/tools/policy-render/render"
 )
 
 // TestWatchHeals: what somebody takes away or edits is back long before the periodic look at everything.
@@ -90,15 +91,22 @@ func TestWatchHeals(t *testing.T) {
 	}
 }
 
-// TestVerifyKnowsItsOwn: changes of our own making are no reason to write anything.
-func TestVerifyKnowsItsOwn(t *testing.T) {
-	dir := state.Dir(t.TempDir())
+// justWritten is a node without pods whose files were just written.
+func justWritten(t *testing.T) (*world, render.Changes, *writer) {
+	t.Helper()
 	w := newWorld("n1", defaultConfig)
 	_, changes := w.commit()
-	out := writer{dir: dir}
+	out := &writer{dir: state.Dir(t.TempDir())}
 	if _, err := out.write(w.manifest(), changes, true); err != nil {
 		t.Fatal(err)
 	}
+	return w, changes, out
+}
+
+// TestVerifyKnowsItsOwn: changes of our own making are no reason to write anything.
+func TestVerifyKnowsItsOwn(t *testing.T) {
+	_, changes, out := justWritten(t)
+	dir := out.dir
 	own := watch.Change{Paths: map[string]struct{}{dir.PolicyNFT(): {}, filepath.Join(dir.Policy(), "inet"): {}}}
 	for path := range changes.Texts {
 		own.Paths[filepath.Join(dir.Policy(), path)] = struct{}{}
@@ -122,13 +130,8 @@ func TestVerifyKnowsItsOwn(t *testing.T) {
 
 // TestVerifyEditedMeanwhile: what somebody changed before our last write, and is told of after it, is not taken for ours.
 func TestVerifyEditedMeanwhile(t *testing.T) {
-	dir := state.Dir(t.TempDir())
-	w := newWorld("n1", defaultConfig)
-	_, changes := w.commit()
-	out := writer{dir: dir}
-	if _, err := out.write(w.manifest(), changes, true); err != nil {
-		t.Fatal(err)
-	}
+	w, changes, out := justWritten(t)
+	dir := out.dir
 	edited := filepath.Join(dir.Policy(), "inet/chains/forward.nft")
 	out.verify(watch.Change{Paths: map[string]struct{}{edited: {}}})
 	if out.broken {
