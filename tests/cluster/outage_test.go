@@ -40,8 +40,11 @@ func TestOutage(t *testing.T) {
 	var address string
 	poll(t, "a new sandbox without the API server", func() error {
 		pid, err := again.tryPID()
-		if err != nil || pid == "" || pid == old {
-			return fmt.Errorf("process %q, was %q (%v)", pid, old, err)
+		if err != nil {
+			return err
+		}
+		if pid == "" || pid == old {
+			return fmt.Errorf("process %q, was %q", pid, old)
 		}
 		out, err := try(again.node, "nsenter", "-n", "-t", pid, "ip", "-4", "-br", "addr", "show", "eth0")
 		if err != nil {

@@ -18,11 +18,11 @@ import (
 type flow struct {
 	what string
 	cmd  *exec.Cmd
-	out  answers
+	out  replies
 }
 
-// answers takes in what ping prints.
-type answers struct {
+// replies takes in what ping prints.
+type replies struct {
 	n, last int    // how many, and which the last one was for
 	part    []byte // of a line
 	said    []byte // all other lines
@@ -30,7 +30,7 @@ type answers struct {
 
 var sequence = regexp.MustCompile(` icmp_seq=(\d+) .*time=`)
 
-func (a *answers) Write(b []byte) (int, error) {
+func (a *replies) Write(b []byte) (int, error) {
 	a.part = append(a.part, b...)
 	for {
 		line, rest, whole := bytes.Cut(a.part, []byte("\n"))
